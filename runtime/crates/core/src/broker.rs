@@ -1,0 +1,272 @@
+//! The seam to a broker: small enough to fake by hand.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use crate::{Delivery, Event, Outgoing, ResumeFrom, Settlement};
+
+/// A topic and one of its partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionId {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Partition number; 0 where the broker has none.
+    pub partition: u32,
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// A configured broker connection: where sources, sinks and readers come from.
+#[async_trait]
+pub trait Connection: Send + Sync {
+    /// Name in the configuration.
+    fn name(&self) -> &str;
+
+    /// Opens the cursor of one subscription. Returns at once even while the
+    /// broker is away; the source then reports that and goes on trying.
+    ///
+    /// # Errors
+    /// [`SourceError::Fatal`] if the request itself can never work.
+    async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError>;
+
+    /// The connection's one sink, shared by all.
+    fn sink(&self) -> Arc<dyn Sink>;
+
+    /// Reads a topic beside all subscriptions, leaving no cursor behind.
+    ///
+    /// # Errors
+    /// Where the topic does not exist or the broker is away.
+    async fn read(&self, topic: &str, from: ReadFrom) -> Result<Box<dyn Reader>, SourceError>;
+
+    /// All topics that are not internal to the broker, by name.
+    ///
+    /// # Errors
+    /// While the broker is away.
+    async fn topics(&self) -> Result<Vec<TopicInfo>, SourceError>;
+
+    /// Creates the topics that do not exist yet, if the configuration allows it.
+    ///
+    /// # Errors
+    /// [`SourceError::Fatal`] naming the topic where creation is not allowed.
+    async fn ensure_topics(&self, topics: &[String]) -> Result<(), SourceError>;
+
+    /// Positions of a group on all partitions that it has a cursor for, with the
+    /// partition's end: `(partition, resume from, end)`.
+    ///
+    /// # Errors
+    /// While the broker is away.
+    async fn cursors(
+        &self,
+        group: &str,
+    ) -> Result<Vec<(PartitionId, ResumeFrom, ResumeFrom)>, SourceError>;
+
+    /// Flushes and closes. Called once, after all sources are closed.
+    async fn close(&self);
+}
+
+/// What a subscription asks of a connection.
+#[derive(Debug, Clone)]
+pub struct SubscriptionSpec {
+    /// Consumer group or cursor name; stable across reloads (contract H1).
+    pub group: String,
+    /// Exact names, or globs with `*`. Topics that appear later are picked up.
+    pub topics: Vec<String>,
+    /// Where a group without a cursor begins.
+    pub start: StartAt,
+    /// Deliveries that the adapter may hold ready per partition.
+    pub prefetch: usize,
+    /// Longest time that a revoked partition may take to drain.
+    pub drain_timeout: Duration,
+}
+
+/// Where a subscription without a cursor begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartAt {
+    /// At the oldest retained event.
+    #[default]
+    Earliest,
+    /// At the events that arrive from now on.
+    Latest,
+}
+
+/// What an adapter promises, as data. The conformance suite demands exactly this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guarantees {
+    /// Events of a partition arrive in order of their position.
+    pub ordered: bool,
+    /// `Disposition::Done.effects` are made durable atomically with the position.
+    pub atomic_effects: bool,
+    /// A record with a null payload is kept apart from an empty one.
+    pub tombstones: bool,
+    /// Released events can be delayed by the broker.
+    pub delayed_release: bool,
+    /// Partitions of one group are spread over several processes.
+    pub spread_over_processes: bool,
+}
+
+/// A stream of partitions coming and going.
+#[async_trait]
+pub trait Source: Send {
+    /// What this source promises.
+    fn guarantees(&self) -> Guarantees;
+
+    /// The next change of the assignment. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`SourceError::Unavailable`] while the broker is away: the source goes on
+    /// trying by itself and this only reports it. [`SourceError::Fatal`] ends it.
+    async fn next(&mut self) -> Result<SourceEvent, SourceError>;
+
+    /// Commits what is settled and leaves the group. All partitions are drained before.
+    ///
+    /// # Errors
+    /// Where the last commit did not go through; what it covered will be delivered again.
+    async fn close(self: Box<Self>) -> Result<(), SourceError>;
+}
+
+/// A change of the assignment.
+pub enum SourceEvent {
+    /// A partition to be worked on from now on.
+    Assigned(Box<dyn Partition>),
+    /// A partition is about to go: stop intake, finish, settle, drop it, then
+    /// drop the guard. After the guard's deadline settlements are fenced off.
+    Revoking {
+        /// Which one.
+        id: PartitionId,
+        /// Tells the source when the partition is drained.
+        drained: DrainGuard,
+    },
+    /// A bounded source (replay, redrive) has nothing more to give.
+    Finished,
+}
+
+/// Says "this partition is drained" when dropped.
+#[derive(Debug)]
+pub struct DrainGuard {
+    done: Option<oneshot::Sender<()>>,
+    /// How long the source will wait.
+    pub timeout: Duration,
+}
+
+impl DrainGuard {
+    /// A guard and the receiver that resolves when it is dropped.
+    pub fn new(timeout: Duration) -> (Self, oneshot::Receiver<()>) {
+        let (tx, rx) = oneshot::channel();
+        (Self { done: Some(tx), timeout }, rx)
+    }
+}
+
+impl Drop for DrainGuard {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            // the source may have stopped waiting: then nobody needs to know
+            let _ = done.send(());
+        }
+    }
+}
+
+/// One partition, owned by one pipeline loop.
+#[async_trait]
+pub trait Partition: Send {
+    /// Which one.
+    fn id(&self) -> &PartitionId;
+
+    /// Waits for at least one and returns at most `max` deliveries, in order.
+    /// Cancel-safe: a cancelled call loses no delivery. Not being called is
+    /// back-pressure: the adapter stops fetching and stays in its group (contract C4).
+    ///
+    /// # Errors
+    /// As [`Source::next`].
+    async fn recv(&mut self, max: usize) -> Result<Vec<Delivery>, SourceError>;
+
+    /// Settles deliveries in any order. On an error none of them is settled and
+    /// the same call may be made again.
+    ///
+    /// # Errors
+    /// [`SourceError::Unavailable`]: try again. [`SourceError::Rejected`]: one of the
+    /// effects can never be written. [`SourceError::Fatal`]: fenced; nothing of this
+    /// partition can be settled any more.
+    async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError>;
+}
+
+/// Why a source, a partition or a reader could not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SourceError {
+    /// The broker is away or busy; the same call may work later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Settling `token` failed for good because of its own effects.
+    #[error("{reason}")]
+    Rejected {
+        /// The delivery whose effects were refused.
+        token: crate::AckToken,
+        /// Why, for people.
+        reason: String,
+    },
+    /// No later call can work: fenced, unauthorised, misconfigured.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Publishes events.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Publishes records, keeping the order of those that share a topic and key.
+    /// Returns one result per record, in order; `Ok` means durable.
+    async fn publish(&self, records: &[Outgoing]) -> Vec<Result<(), PublishError>>;
+}
+
+/// Why one record was not published.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PublishError {
+    /// The broker is away or busy: publish it again.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The record can never be published: too large, unknown topic, not allowed.
+    #[error("{0}")]
+    Rejected(String),
+}
+
+/// Reads one topic outside of any subscription.
+#[async_trait]
+pub trait Reader: Send {
+    /// Up to `max` events in order per partition. An empty result means the end
+    /// as it was when the reader was opened; with `follow`, waits instead. Cancel-safe.
+    ///
+    /// # Errors
+    /// While the broker is away.
+    async fn next(&mut self, max: usize) -> Result<Vec<Event>, SourceError>;
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The oldest retained event up to today's end.
+    Start,
+    /// From this position on (in every partition) up to today's end.
+    Position(u64),
+    /// From the first event at or after this time (milliseconds since the Unix
+    /// epoch) up to today's end.
+    Time(u64),
+    /// Events that arrive from now on, without end.
+    Follow,
+}
+
+/// A topic as listed to an operator.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TopicInfo {
+    /// Name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: u32,
+    /// Events retained, where the broker can say.
+    pub events: Option<u64>,
+    /// Bytes retained, where the broker can say.
+    pub bytes: Option<u64>,
+}

@@ -1,0 +1,49 @@
+//! How an event's fate is said aloud. Nothing is ever settled by being dropped.
+
+use std::time::Duration;
+
+use crate::{Event, Outgoing};
+
+/// Names one delivery to the partition that made it. The value belongs to the
+/// adapter (an offset, a delivery tag, an index into its table of receipts).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AckToken(pub u64);
+
+/// One event handed to the pipeline, to be settled once by its token.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The event.
+    pub event: Event,
+    /// What to settle it with.
+    pub token: AckToken,
+    /// How often the broker itself delivered it before (0 where it does not count).
+    pub redeliveries: u32,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The delivery.
+    pub token: AckToken,
+    /// Its fate.
+    pub disposition: Disposition,
+}
+
+/// The fate of a delivery.
+#[derive(Debug, Clone)]
+pub enum Disposition {
+    /// Terminal: the position may pass it. `effects` are outputs and dead letters
+    /// that must become durable in one atomic step with the acknowledgement; they
+    /// are non-empty only where the source's [`Guarantees::atomic_effects`](crate::Guarantees)
+    /// is set, and have been published before otherwise.
+    Done {
+        /// Records to append together with the acknowledgement.
+        effects: Vec<Outgoing>,
+    },
+    /// Not processed: deliver it again, to anyone, no sooner than `after`.
+    /// A log broker keeps its position before it and has nothing to do.
+    Release {
+        /// Least time until the next delivery, where the broker can delay.
+        after: Duration,
+    },
+}

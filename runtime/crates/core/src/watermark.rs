@@ -1,0 +1,120 @@
+//! How far a log broker's position may advance (contract C1, C2).
+
+use std::collections::VecDeque;
+
+/// The position of the next event to read, never that of the last one done.
+///
+/// Brokers disagree on which of the two a commit means (librdkafka's
+/// `store_offset` adds one, `store_offsets` does not), so the type says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct ResumeFrom(pub u64);
+
+/// Tracks which events of one partition are in work and which are terminal.
+///
+/// The position moves only over a gap-free prefix of *delivered* events, so holes
+/// in the offsets (compaction, transaction markers) do not stall it.
+#[derive(Debug, Clone)]
+pub struct Watermark {
+    /// Delivered events that are not yet below the watermark, in order.
+    window: VecDeque<(u64, bool)>,
+    next: u64,
+    open: usize,
+}
+
+impl Watermark {
+    /// Starts at the position from which the partition is read.
+    pub fn new(start: ResumeFrom) -> Self {
+        Self { window: VecDeque::new(), next: start.0, open: 0 }
+    }
+
+    /// Notes that the event at `position` was delivered. Positions must rise;
+    /// one that does not is ignored and `false` returned (a re-read after a seek).
+    pub fn deliver(&mut self, position: u64) -> bool {
+        if position < self.next {
+            return false;
+        }
+        self.window.push_back((position, false));
+        self.next = position + 1;
+        self.open += 1;
+        true
+    }
+
+    /// Notes that the event at `position` is terminal. `false` when it was not
+    /// open (settled twice, or never delivered here).
+    pub fn finish(&mut self, position: u64) -> bool {
+        let Ok(at) = self.window.binary_search_by_key(&position, |(p, _)| *p) else {
+            return false;
+        };
+        if std::mem::replace(&mut self.window[at].1, true) {
+            return false;
+        }
+        self.open -= 1;
+        while self.window.front().is_some_and(|(_, done)| *done) {
+            self.window.pop_front();
+        }
+        true
+    }
+
+    /// Where reading must resume so that no unfinished event is skipped.
+    pub fn resume_from(&self) -> ResumeFrom {
+        ResumeFrom(self.window.front().map_or(self.next, |(p, _)| *p))
+    }
+
+    /// Delivered events that are not terminal.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Terminal events beyond [`resume_from`](Self::resume_from) as half-open
+    /// ranges of positions, in order. They must not be handled again after a restart.
+    pub fn finished_ahead(&self) -> Vec<(u64, u64)> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        let mut joined = false;
+        for &(position, done) in &self.window {
+            match ranges.last_mut() {
+                // no delivered event lies between, so the holes may be covered too
+                Some(last) if done && joined => last.1 = position + 1,
+                _ if done => ranges.push((position, position + 1)),
+                _ => {}
+            }
+            joined = done;
+        }
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c1_position_never_passes_an_open_event() {
+        let mut w = Watermark::new(ResumeFrom(5));
+        for p in 5..9 {
+            assert!(w.deliver(p));
+        }
+        assert!(w.finish(6) && w.finish(8));
+        assert_eq!(w.resume_from(), ResumeFrom(5));
+        assert_eq!(w.finished_ahead(), [(6, 7), (8, 9)]);
+        assert!(w.finish(5));
+        assert_eq!(w.resume_from(), ResumeFrom(7));
+        assert!(w.finish(7));
+        assert_eq!(w.resume_from(), ResumeFrom(9));
+        assert_eq!(w.open(), 0);
+    }
+
+    #[test]
+    fn c2_gaps_do_not_stall_and_position_never_goes_back() {
+        let mut w = Watermark::new(ResumeFrom(0));
+        w.deliver(3);
+        w.deliver(10);
+        assert_eq!(w.resume_from(), ResumeFrom(3));
+        w.finish(3);
+        assert_eq!(w.resume_from(), ResumeFrom(10));
+        w.finish(10);
+        assert_eq!(w.resume_from(), ResumeFrom(11));
+        assert!(!w.deliver(4), "a re-read event must not be tracked again");
+        assert!(!w.finish(3), "nothing is finished twice");
+        assert_eq!(w.resume_from(), ResumeFrom(11));
+    }
+}
