@@ -1,0 +1,83 @@
+//! The attempts of one partition that are under way, and what they report.
+
+use std::time::Duration;
+
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use crate::{attempt::Report, subscription::Way};
+
+/// Reports taken at once.
+const REPORTS: usize = 1024;
+/// How long an aborted attempt may take to notice.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Tasks that report on every event that they were given, and that do not outlive
+/// this value.
+pub(crate) struct Attempts {
+    /// Events given out and not reported on.
+    running: usize,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+    _cancel_on_drop: DropGuard,
+    way: Way,
+    reports: mpsc::Receiver<Report>,
+}
+
+impl Attempts {
+    /// For at most `capacity` events at a time: with this much room no attempt has to
+    /// wait to report.
+    pub(crate) fn new(capacity: usize, atomic: bool) -> Self {
+        let (tx, reports) = mpsc::channel(capacity);
+        let cancel = CancellationToken::new();
+        Self {
+            running: 0,
+            tasks: TaskTracker::new(),
+            _cancel_on_drop: cancel.clone().drop_guard(),
+            cancel,
+            way: Way { reports: tx, atomic },
+            reports,
+        }
+    }
+
+    /// Starts an attempt at `events` events, made from the way that it reports on.
+    pub(crate) fn spawn<F>(&mut self, events: usize, attempt: impl FnOnce(Way) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.running += events;
+        let attempt = attempt(self.way.clone());
+        self.tasks.spawn(self.cancel.clone().run_until_cancelled_owned(attempt));
+    }
+
+    /// Waits for reports and puts them into `arrived`. Cancel-safe.
+    pub(crate) async fn reports(&mut self, arrived: &mut Vec<Report>) {
+        let reported = self.reports.recv_many(arrived, REPORTS).await;
+        // one that was left behind by `abort` may report after all
+        self.running = self.running.saturating_sub(reported);
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running == 0
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Drops all attempts where they are and returns when they are gone, with what they
+    /// still had to report; `false` if one of them does not yield and was left behind.
+    pub(crate) async fn abort(&mut self, arrived: &mut Vec<Report>) -> bool {
+        self.cancel.cancel();
+        self.tasks.close();
+        let gone = timeout(GRACE, self.tasks.wait()).await.is_ok();
+        while let Ok(report) = self.reports.try_recv() {
+            arrived.push(report);
+        }
+        self.running = 0;
+        gone
+    }
+}
