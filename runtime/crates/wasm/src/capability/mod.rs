@@ -1,0 +1,276 @@
+//! What a plugin may reach outside of itself: deny by default.
+//!
+//! Each capability is a unit: its state, a view of it borrowed from the store, and
+//! `add_to_linker`. [`OFFERS`] is the one list of what can be imported and what it
+//! takes; an import that is not granted is not linked (contract S3).
+
+pub(crate) mod config;
+pub(crate) mod context;
+pub mod logging;
+pub(crate) mod wasi;
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use wasmtime::component::Linker;
+
+use crate::{LoadError, state::State};
+
+/// A power that the operator gives to a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grant {
+    /// Read the time and wait: `wasi:clocks`.
+    Clocks,
+    /// Random numbers: `wasi:random`.
+    Random,
+    /// `wasi:cli` standard streams: output goes line by line into the plugin's log,
+    /// input is empty, nothing is a terminal.
+    Stdio,
+    /// `wasi:cli/environment`: the plugin's own configuration as environment
+    /// variables, no arguments; never the host's environment.
+    Environment,
+    /// All of the above, and the rest of what a standard library built for WASI 0.2
+    /// imports, with nothing behind it: `wasi:filesystem` without any folder,
+    /// `wasi:sockets` that refuse every address, `wasi:cli/exit` that ends the instance.
+    Wasi,
+}
+
+impl Grant {
+    /// Every grant there is.
+    pub const ALL: [Self; 5] =
+        [Self::Clocks, Self::Random, Self::Stdio, Self::Environment, Self::Wasi];
+
+    /// The name used in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clocks => "clocks",
+            Self::Random => "random",
+            Self::Stdio => "stdio",
+            Self::Environment => "environment",
+            Self::Wasi => "wasi",
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A name that is no grant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no capability that can be granted: use one of clocks, random, stdio, environment, \
+     wasi"
+)]
+pub struct UnknownGrant(pub String);
+
+impl FromStr for Grant {
+    type Err = UnknownGrant;
+
+    fn from_str(name: &str) -> Result<Self, UnknownGrant> {
+        Self::ALL
+            .into_iter()
+            .find(|grant| grant.as_str() == name)
+            .ok_or_else(|| UnknownGrant(name.to_owned()))
+    }
+}
+
+pub(crate) type Grants = BTreeSet<Grant>;
+
+pub(crate) fn allows(grants: &Grants, grant: Grant) -> bool {
+    grants.contains(&grant) || grants.contains(&Grant::Wasi)
+}
+
+/// What it takes to import an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Grant(Grant),
+}
+
+use Needs::{Grant as Take, Nothing};
+
+/// Interfaces without their version, the version served, and what they take. An
+/// entry that ends in `/` stands for all interfaces of the package.
+const OFFERS: &[(&str, &str, Needs)] = &[
+    ("sandbar:events/", "0.1", Nothing),
+    ("wasi:logging/logging", "0.1.0-draft", Nothing),
+    ("wasi:config/store", "0.2.0-rc.1", Nothing),
+    // streams and pollables have no power of their own: they come from what is granted
+    ("wasi:io/", "0.2", Nothing),
+    ("wasi:clocks/wall-clock", "0.2", Take(Grant::Clocks)),
+    ("wasi:clocks/monotonic-clock", "0.2", Take(Grant::Clocks)),
+    ("wasi:random/", "0.2", Take(Grant::Random)),
+    ("wasi:cli/stdin", "0.2", Take(Grant::Stdio)),
+    ("wasi:cli/stdout", "0.2", Take(Grant::Stdio)),
+    ("wasi:cli/stderr", "0.2", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-input", "0.2", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-output", "0.2", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-stdin", "0.2", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-stdout", "0.2", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-stderr", "0.2", Take(Grant::Stdio)),
+    ("wasi:cli/environment", "0.2", Take(Grant::Environment)),
+    ("wasi:cli/exit", "0.2", Take(Grant::Wasi)),
+    ("wasi:filesystem/", "0.2", Take(Grant::Wasi)),
+    ("wasi:sockets/", "0.2", Take(Grant::Wasi)),
+];
+
+/// Links what is granted and nothing else.
+pub(crate) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
+    context::add_to_linker(linker)?;
+    logging::add_to_linker(linker)?;
+    config::add_to_linker(linker)?;
+    wasi::add_to_linker(linker, grants)
+}
+
+/// Grants that `imports` take, whether given or not.
+pub(crate) fn needed<'a>(imports: impl IntoIterator<Item = &'a str>) -> Grants {
+    imports
+        .into_iter()
+        .filter_map(|import| match offer(import)?.2 {
+            Take(grant) => Some(grant),
+            Nothing => None,
+        })
+        .collect()
+}
+
+/// Looks at every import before anything is linked.
+///
+/// # Errors
+/// [`LoadError::WrongVersion`] for the contract itself, [`LoadError::UnknownImport`]
+/// for what no grant gives, [`LoadError::MissingGrants`] for the rest, all of it at once.
+pub(crate) fn check(plugin: &str, imports: &[String], grants: &Grants) -> Result<(), LoadError> {
+    if let Some(wrong) = imports.iter().find_map(|import| wrong_version(import)) {
+        return Err(wrong);
+    }
+    let unknown: Vec<_> = imports.iter().filter(|i| offer(i).is_none()).cloned().collect();
+    if !unknown.is_empty() {
+        return Err(LoadError::UnknownImport { imports: unknown });
+    }
+    let missing: Vec<_> = imports
+        .iter()
+        .filter_map(|import| match offer(import)?.2 {
+            Take(grant) if !allows(grants, grant) => Some((import.clone(), grant)),
+            _ => None,
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = line(grants.iter().copied().chain(missing.iter().map(|(_, grant)| *grant)));
+    Err(LoadError::MissingGrants { plugin: plugin.to_owned(), missing, line })
+}
+
+/// The line of configuration that gives `grants`.
+fn line(grants: impl Iterator<Item = Grant>) -> String {
+    let mut grants: Grants = grants.collect();
+    if grants.contains(&Grant::Wasi) {
+        // it holds all the others
+        grants = [Grant::Wasi].into();
+    }
+    let names: Vec<_> = grants.iter().map(|grant| format!("\"{grant}\"")).collect();
+    format!("grants = [{}]", names.join(", "))
+}
+
+fn offer(import: &str) -> Option<&'static (&'static str, &'static str, Needs)> {
+    let (interface, version) = split(import);
+    let named = |offer: &str| match offer.strip_suffix('/') {
+        Some(package) => interface.split_once('/').is_some_and(|(p, _)| p == package),
+        None => interface == offer,
+    };
+    let fits = |serves: &str| serves == version || serves == series(version);
+    OFFERS.iter().find(|(name, serves, _)| named(name) && fits(serves))
+}
+
+/// The error for an import or export of our own package in a version not served.
+pub(crate) fn wrong_version(interface: &str) -> Option<LoadError> {
+    const PACKAGE: &str = "sandbar:events";
+    const SERVES: &str = "0.1";
+    let (name, version) = split(interface);
+    let (package, _) = name.split_once('/')?;
+    let built_for = series(version);
+    (package == PACKAGE && built_for != SERVES).then(|| LoadError::WrongVersion {
+        package: PACKAGE.into(),
+        interface: interface.into(),
+        newer: numbers(built_for) > numbers(SERVES),
+        built_for: built_for.into(),
+        serves: SERVES.into(),
+    })
+}
+
+fn split(import: &str) -> (&str, &str) {
+    import.split_once('@').unwrap_or((import, ""))
+}
+
+/// `major.minor`: what semver-compatible versions below 1.0 share, and all that
+/// WASI 0.2 and our own package need. A prerelease is compatible with itself only.
+fn series(version: &str) -> &str {
+    if version.contains('-') {
+        return version;
+    }
+    match version.match_indices('.').nth(1) {
+        Some((at, _)) => &version[..at],
+        None => version,
+    }
+}
+
+fn numbers(series: &str) -> Vec<u64> {
+    series.split(['.', '-']).map_while(|part| part.parse().ok()).take(2).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(imports: &[&str], grants: &[Grant]) -> String {
+        let imports: Vec<_> = imports.iter().map(ToString::to_string).collect();
+        let grants = grants.iter().copied().collect();
+        check("router", &imports, &grants).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn s3_error_names_capability_and_line() {
+        let both = ["wasi:clocks/wall-clock@0.2.3", "wasi:random/random@0.2.3"];
+        insta::assert_snapshot!(refused(&both, &[]), @r#"not granted: wasi:clocks/wall-clock@0.2.3 (needs "clocks"), wasi:random/random@0.2.3 (needs "random"); to allow it write `grants = ["clocks", "random"]` in router.toml"#);
+        insta::assert_snapshot!(refused(&both, &[Grant::Clocks]), @r#"not granted: wasi:random/random@0.2.3 (needs "random"); to allow it write `grants = ["clocks", "random"]` in router.toml"#);
+        insta::assert_snapshot!(refused(&["wasi:filesystem/types@0.2.3"], &[Grant::Clocks]), @r#"not granted: wasi:filesystem/types@0.2.3 (needs "wasi"); to allow it write `grants = ["wasi"]` in router.toml"#);
+    }
+
+    #[test]
+    fn s3_an_unknown_import_cannot_be_granted() {
+        let imports = ["wasi:http/outgoing-handler@0.2.3", "wasi:clocks/wall-clock@0.3.0", "log"];
+        insta::assert_snapshot!(refused(&imports, &[Grant::Wasi]), @"imports wasi:http/outgoing-handler@0.2.3, wasi:clocks/wall-clock@0.3.0, log, which this host does not offer: build the plugin without it");
+    }
+
+    #[test]
+    fn imports_of_another_version_of_the_contract_say_so() {
+        insta::assert_snapshot!(refused(&["sandbar:events/context@0.2.0"], &[]), @"built for sandbar:events 0.2, this host serves 0.1 (seen at sandbar:events/context@0.2.0): rebuild the plugin or upgrade the host");
+        insta::assert_snapshot!(refused(&["sandbar:events/context@0.0.9"], &[]), @"built for sandbar:events 0.0, this host serves 0.1 (seen at sandbar:events/context@0.0.9): rebuild the plugin or run it on an older host");
+        insta::assert_snapshot!(refused(&["sandbar:events/context@0.1.0-rc.1"], &[]), @"built for sandbar:events 0.1.0-rc.1, this host serves 0.1 (seen at sandbar:events/context@0.1.0-rc.1): rebuild the plugin or run it on an older host");
+    }
+
+    #[test]
+    fn what_is_always_there_needs_nothing() {
+        let imports = [
+            "sandbar:events/types@0.1.0",
+            "sandbar:events/context@0.1.7",
+            "wasi:logging/logging@0.1.0-draft",
+            "wasi:config/store@0.2.0-rc.1",
+            "wasi:io/poll@0.2.12",
+        ];
+        assert!(check("p", &imports.map(String::from), &Grants::new()).is_ok());
+        assert!(needed(imports).is_empty());
+    }
+
+    #[test]
+    fn s3_every_grant_is_needed_by_some_interface_and_has_its_own_name() {
+        for grant in Grant::ALL {
+            assert!(OFFERS.iter().any(|(_, _, needs)| *needs == Take(grant)), "{grant}");
+            assert_eq!(grant.as_str().parse(), Ok(grant));
+        }
+        insta::assert_snapshot!("clock".parse::<Grant>().unwrap_err(), @r#""clock" is no capability that can be granted: use one of clocks, random, stdio, environment, wasi"#);
+    }
+}

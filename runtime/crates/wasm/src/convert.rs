@@ -1,0 +1,163 @@
+//! Between the pipeline's types and the plugin's.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sandbar_core::{Call, ErrorClass, HandlerError, Header, Outcome, Outgoing, Verdict};
+
+use crate::{
+    Limits,
+    bindings::sandbar::events::types::{self, HeaderParam},
+    failure,
+    limits::LimitHit,
+};
+
+/// Longest text taken from a plugin for people, in bytes.
+pub(crate) const LONGEST_MESSAGE: usize = 16 << 10;
+/// Longest code of a rejection, in bytes.
+const LONGEST_CODE: usize = 128;
+
+/// The lists of an event in the shape that the guest's memory is filled from.
+pub(crate) struct Lists<'a> {
+    headers: Vec<HeaderParam<'a>>,
+    attributes: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Lists<'a> {
+    pub(crate) fn of(call: &'a Call) -> Self {
+        let header = |h: &'a Header| HeaderParam {
+            name: &h.name,
+            // the contract has no null header
+            value: h.value.as_deref().unwrap_or_default(),
+        };
+        Self {
+            headers: call.event.headers.iter().map(header).collect(),
+            attributes: call.event.attributes.iter().map(|(n, v)| (&**n, &**v)).collect(),
+        }
+    }
+
+    pub(crate) fn event(&'a self, call: &'a Call) -> types::Event<'a> {
+        types::Event {
+            topic: &call.event.topic,
+            partition: call.event.partition,
+            position: call.event.position,
+            key: call.event.key.as_deref(),
+            payload: call.event.payload.as_deref(),
+            headers: &self.headers,
+            timestamp_ms: call.event.timestamp_ms,
+            attempt: call.attempt,
+            attributes: &self.attributes,
+        }
+    }
+}
+
+/// Takes over what a plugin said of one event. The outer error is for what it said
+/// against its limits.
+pub(crate) fn outcome(
+    said: Result<Vec<types::Outgoing>, types::Failure>,
+    limits: &Limits,
+) -> Result<Outcome, HandlerError> {
+    match said {
+        Ok(returned) => outputs(returned, limits).map(Ok).map_err(|hit| failure::output(&hit)),
+        Err(said) => Ok(Err(failed(said))),
+    }
+}
+
+fn outputs(returned: Vec<types::Outgoing>, limits: &Limits) -> Result<Vec<Outgoing>, LimitHit> {
+    if returned.len() > limits.output_records {
+        let limit = limits.output_records;
+        return Err(LimitHit::OutputRecords { returned: returned.len(), limit });
+    }
+    let bytes = returned.iter().map(size).sum();
+    if bytes > limits.output_bytes {
+        return Err(LimitHit::OutputBytes { returned: bytes, limit: limits.output_bytes });
+    }
+    Ok(returned.into_iter().map(outgoing).collect())
+}
+
+fn size(returned: &types::Outgoing) -> usize {
+    let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+    returned.topic.len()
+        + returned.connection.as_ref().map_or(0, String::len)
+        + bytes(&returned.key)
+        + bytes(&returned.payload)
+        + returned.headers.iter().map(|h| h.name.len() + h.value.len()).sum::<usize>()
+        + returned.attributes.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
+}
+
+fn outgoing(returned: types::Outgoing) -> Outgoing {
+    Outgoing {
+        connection: returned.connection.map(Into::into),
+        topic: returned.topic.into(),
+        key: returned.key.map(Bytes::from),
+        payload: returned.payload.map(Bytes::from),
+        headers: returned.headers.into_iter().map(|h| Header::new(h.name, h.value)).collect(),
+        attributes: returned.attributes,
+    }
+}
+
+/// The plugin's own word on why it did not process an event.
+fn failed(said: types::Failure) -> HandlerError {
+    let error = |verdict, message: &str| {
+        HandlerError::new(ErrorClass::Handler, verdict, truncated(message, LONGEST_MESSAGE))
+    };
+    match said {
+        types::Failure::Retry(hint) => {
+            let after = hint.delay_ms.map(Duration::from_millis);
+            error(Verdict::Retry { after }, &hint.reason)
+        }
+        types::Failure::Reject(reason) => HandlerError {
+            code: truncated(&reason.code, LONGEST_CODE).to_owned(),
+            ..error(Verdict::Reject, &reason.message)
+        },
+        types::Failure::Skip(reason) => error(Verdict::Skip, &reason),
+        types::Failure::Defer(ms) => {
+            let pause = Duration::from_millis(ms);
+            error(Verdict::Defer { pause }, "a dependency of the plugin is down")
+        }
+    }
+}
+
+/// At most `max` bytes of `text`, whole characters.
+pub(crate) fn truncated(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn returned(payload: usize) -> types::Outgoing {
+        types::Outgoing {
+            connection: None,
+            topic: "out".into(),
+            key: None,
+            payload: Some(vec![0; payload]),
+            headers: vec![types::HeaderResult { name: "h".into(), value: vec![1, 2] }],
+            attributes: vec![("type".into(), "t".into())],
+        }
+    }
+
+    #[test]
+    fn s2_outputs_are_counted_with_all_their_parts() {
+        let limits = Limits { output_bytes: 20, output_records: 2, ..Limits::default() };
+        // topic 3, header 3, attribute 5
+        assert_eq!(outputs(vec![returned(9)], &limits).unwrap().len(), 1);
+        assert_eq!(
+            outputs(vec![returned(10)], &limits),
+            Err(LimitHit::OutputBytes { returned: 21, limit: 20 })
+        );
+        assert_eq!(
+            outputs(vec![returned(0), returned(0), returned(0)], &limits),
+            Err(LimitHit::OutputRecords { returned: 3, limit: 2 })
+        );
+    }
+
+    #[test]
+    fn r3_a_rejection_keeps_its_code_within_bounds() {
+        let reason = types::RejectReason { code: "é".repeat(100), message: "m".into() };
+        let error = failed(types::Failure::Reject(reason));
+        assert_eq!(error.verdict, Verdict::Reject);
+        assert_eq!(error.code, "é".repeat(64));
+    }
+}

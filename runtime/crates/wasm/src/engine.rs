@@ -1,0 +1,73 @@
+//! The one wasmtime engine of a host, and the thread that makes its epochs.
+
+use std::{thread, time::Duration};
+
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
+
+use crate::{HostConfig, HostError};
+
+/// Linear memory kept mapped in a freed slot: more than stack and data of a usual
+/// guest. With none kept, every instance pays page faults and two threads serialise
+/// on the kernel's memory map (6 us against 24 us an instance, measured).
+const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
+/// As above, for tables.
+const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+/// Core modules that one component may be made of, on average: the guest, and what
+/// the encoder puts around it.
+const CORE_INSTANCES_EACH: u32 = 8;
+/// Function table entries a guest may have: interpreters need tens of thousands.
+pub(crate) const TABLE_ELEMENTS: usize = 100_000;
+/// Guest frames in a backtrace.
+const BACKTRACE_FRAMES: usize = 32;
+
+pub(crate) fn new(config: &HostConfig) -> Result<Engine, HostError> {
+    let engine = Engine::new(&settings(config)).map_err(|e| HostError::Engine(format!("{e:#}")))?;
+    start_ticker(&engine, config.tick)?;
+    Ok(engine)
+}
+
+fn settings(config: &HostConfig) -> Config {
+    let instances = config.max_instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_EACH))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(2))
+        .total_stacks(instances)
+        .max_memory_size(config.max_memory)
+        .table_elements(TABLE_ELEMENTS)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
+        .table_keep_resident(TABLE_KEEP_RESIDENT);
+
+    let mut settings = Config::new();
+    settings
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .memory_init_cow(true)
+        .epoch_interruption(true)
+        // every export is synchronous in 0.1; without the machinery for concurrent
+        // tasks a call costs a third
+        .concurrency_support(false)
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES));
+    settings
+}
+
+/// One thread per engine; it ends when the last user of the engine is gone.
+fn start_ticker(engine: &Engine, tick: Duration) -> Result<(), HostError> {
+    let engine = engine.weak();
+    let run = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            #[expect(clippy::disallowed_methods, reason = "a thread of its own, no worker")]
+            thread::sleep(tick);
+        }
+    };
+    thread::Builder::new()
+        .name("sandbar-epoch".into())
+        .spawn(run)
+        .map(drop)
+        .map_err(|e| HostError::Engine(format!("cannot start the epoch thread: {e}")))
+}

@@ -1,0 +1,184 @@
+//! The host: one engine, and the way of a file to a serving generation.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use sandbar_core::HandlerError;
+use wasmtime::{Engine, component::Linker};
+
+use crate::{
+    Generation, HandlerKind, HostError, HostStats, Inspection, LoadError, LoadSpec, LogSink,
+    TracingLog,
+    bindings::exports::sandbar::events::{batch_handler, handler, lifecycle},
+    cache::Cache,
+    capability::{self, logging::PluginLog},
+    describe::{self, describe},
+    engine,
+    instance::{Entry, Instance, Stillborn, Template},
+    load::{self, Candidate, exports_interface},
+    state::Facts,
+};
+
+const LIFECYCLE: &str = "sandbar:events/lifecycle";
+
+/// Settings of a host. All plugins share them.
+#[derive(Clone)]
+pub struct HostConfig {
+    /// Folder for compiled plugins, made if it is not there; must belong to this user
+    /// and no one else may write to it. `None`: compile at each load.
+    pub cache_dir: Option<PathBuf>,
+    /// How often guest code gives way, and the unit in which CPU time is counted.
+    pub tick: Duration,
+    /// Instances that may live at once, all plugins together. Each reserves 4 GiB of
+    /// address space, not memory.
+    pub max_instances: u32,
+    /// Most that any plugin's `limits.memory` may be, in bytes.
+    pub max_memory: usize,
+    /// Largest plugin file, in bytes.
+    pub max_file_size: usize,
+    /// Where plugins' log lines go.
+    pub log: Arc<dyn LogSink>,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            tick: Duration::from_millis(2),
+            max_instances: 1000,
+            max_memory: 1 << 30,
+            max_file_size: 128 << 20,
+            log: Arc::new(TracingLog),
+        }
+    }
+}
+
+impl fmt::Debug for HostConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostConfig")
+            .field("cache_dir", &self.cache_dir)
+            .field("tick", &self.tick)
+            .field("max_instances", &self.max_instances)
+            .field("max_memory", &self.max_memory)
+            .field("max_file_size", &self.max_file_size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Loads plugins. One per process: it holds the engine and its address space.
+#[derive(Debug)]
+pub struct Host {
+    config: HostConfig,
+    engine: Engine,
+    cache: Option<Arc<Cache>>,
+    stats: HostStats,
+}
+
+impl Host {
+    /// Starts the engine and opens the cache.
+    ///
+    /// # Errors
+    /// [`HostError`] where the system gives no address space, or the cache folder
+    /// cannot be used safely.
+    pub fn new(config: HostConfig) -> Result<Arc<Self>, HostError> {
+        let cache = config.cache_dir.clone().map(Cache::open).transpose()?.map(Arc::new);
+        let engine = engine::new(&config)?;
+        Ok(Arc::new(Self { config, engine, cache, stats: HostStats::default() }))
+    }
+
+    /// What the host counts.
+    pub fn stats(&self) -> &HostStats {
+        &self.stats
+    }
+
+    /// Looks at a plugin without granting it anything: what it is, what it imports,
+    /// which grants that takes, and what it says of itself.
+    ///
+    /// # Errors
+    /// [`LoadError`] for a file that could not be loaded with any grants.
+    pub async fn inspect(&self, wasm: Bytes) -> Result<Inspection, LoadError> {
+        let Candidate { inspection, .. } = self.examine(wasm).await?;
+        capability::check("", &inspection.imports, &inspection.grants)?;
+        Ok(inspection)
+    }
+
+    /// Compiles (or takes from the cache), links with what is granted, and tries: a
+    /// generation that is returned has described itself and has one warm instance
+    /// whose `init` went well. Nothing else is touched, so after an error whatever
+    /// served before goes on serving (contract H3).
+    ///
+    /// # Errors
+    /// [`LoadError`], which says what is wrong, where, and what to do.
+    pub async fn load(
+        self: &Arc<Self>,
+        wasm: Bytes,
+        spec: LoadSpec,
+    ) -> Result<Arc<Generation>, LoadError> {
+        if spec.limits.memory > self.config.max_memory {
+            let (asked, max) = (spec.limits.memory, self.config.max_memory);
+            return Err(LoadError::MemoryLimit { asked, max });
+        }
+        let candidate = self.examine(wasm).await?;
+        capability::check(&spec.name, &candidate.inspection.imports, &spec.grants)?;
+        let concurrency = spec.concurrency;
+        let template = Arc::new(self.link(&candidate, spec)?);
+        let first = Instance::new(Arc::clone(&template)).await.map_err(smoke)?;
+        let inspection = candidate.inspection;
+        Ok(Arc::new(Generation::new(template, concurrency, first, inspection)))
+    }
+
+    async fn examine(&self, wasm: Bytes) -> Result<Candidate, LoadError> {
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let max_size = self.config.max_file_size;
+        let examine = move || load::examine(&engine, cache.as_deref(), &wasm, max_size);
+        let mut candidate = tokio::task::spawn_blocking(examine)
+            .await
+            .map_err(|e| LoadError::Host(format!("compiling was cut off: {e}")))??;
+        if exports_interface(&candidate.inspection.exports, describe::PLUGIN) {
+            let said = describe(&self.engine, &candidate.component, self.config.tick).await?;
+            candidate.inspection.description = Some(said);
+        }
+        Ok(candidate)
+    }
+
+    fn link(&self, candidate: &Candidate, spec: LoadSpec) -> Result<Template, LoadError> {
+        let misfit = |e: wasmtime::Error| LoadError::Incompatible { reason: format!("{e:#}") };
+        let mut linker = Linker::new(&self.engine);
+        capability::link(&mut linker, &spec.grants)
+            .map_err(|e| LoadError::Host(format!("{e:#}")))?;
+        let pre = linker.instantiate_pre(&candidate.component).map_err(misfit)?;
+        let entry = match candidate.inspection.handler {
+            HandlerKind::Each => Entry::Each(handler::GuestIndices::new(&pre).map_err(misfit)?),
+            HandlerKind::Batch => {
+                Entry::Batch(batch_handler::GuestIndices::new(&pre).map_err(misfit)?)
+            }
+        };
+        let lifecycle = exports_interface(&candidate.inspection.exports, LIFECYCLE)
+            .then(|| lifecycle::GuestIndices::new(&pre).map_err(misfit))
+            .transpose()?;
+        let stats = self.stats.plugin(&spec.name);
+        let lines = spec.limits.log_lines_per_second;
+        let log =
+            PluginLog::new(&spec.name, lines, Arc::clone(&self.config.log), Arc::clone(&stats));
+        let description = candidate.inspection.description.as_ref();
+        let facts = Arc::new(Facts {
+            version: description.map_or_else(|| "0".into(), |said| said.version.clone()),
+            name: spec.name,
+            connection: spec.connection,
+            config: spec.config,
+            grants: spec.grants,
+        });
+        let tick = self.config.tick;
+        Ok(Template { pre, entry, lifecycle, facts, limits: spec.limits, log, stats, tick })
+    }
+}
+
+fn smoke(stillborn: Stillborn) -> LoadError {
+    match stillborn {
+        Stillborn::Instantiate(HandlerError { class, message, .. }) => {
+            LoadError::Instantiate { class, message }
+        }
+        Stillborn::Init(HandlerError { class, message, .. }) => LoadError::Init { class, message },
+        Stillborn::Misfit(reason) => LoadError::Incompatible { reason },
+    }
+}

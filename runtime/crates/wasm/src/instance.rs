@@ -1,0 +1,233 @@
+//! One warm instance: a store, the guest in it, and calls into it under limits.
+
+use std::{sync::Arc, time::Duration};
+
+use sandbar_core::{Call, HandlerError, Outcome};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
+use wasmtime::{Store, UpdateDeadline, component::InstancePre};
+
+use crate::{
+    Limits, PluginStats,
+    bindings::exports::sandbar::events::{batch_handler, handler, lifecycle},
+    capability::logging::PluginLog,
+    convert::{self, Lists},
+    failure,
+    limits::{Budget, Meter},
+    state::{Facts, State},
+};
+
+/// All that the instances of one generation have in common.
+pub(crate) struct Template {
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) entry: Entry<handler::GuestIndices, batch_handler::GuestIndices>,
+    pub(crate) lifecycle: Option<lifecycle::GuestIndices>,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) limits: Limits,
+    pub(crate) log: Arc<PluginLog>,
+    pub(crate) stats: Arc<PluginStats>,
+    pub(crate) tick: Duration,
+}
+
+/// How events get in: resolved once at load, calls only match.
+#[derive(Debug, Clone)]
+pub(crate) enum Entry<H, B> {
+    /// `handler`: one by one.
+    Each(H),
+    /// `batch-handler`: as they come.
+    Batch(B),
+}
+
+/// One instance. After an error of [`handle`](Self::handle) it must not be used again.
+pub(crate) struct Instance {
+    store: Store<State>,
+    entry: Entry<handler::Guest, batch_handler::Guest>,
+    events: u64,
+    /// Bytes of memory above which it is replaced.
+    high_water: usize,
+    template: Arc<Template>,
+}
+
+/// Why a new instance could not be made.
+#[derive(Debug)]
+pub(crate) enum Stillborn {
+    /// It could not be instantiated.
+    Instantiate(HandlerError),
+    /// Its `init` failed.
+    Init(HandlerError),
+    /// An export has the right name and another type.
+    Misfit(String),
+}
+
+impl Stillborn {
+    /// As the error of the event that needed the instance.
+    pub(crate) fn into_error(self) -> HandlerError {
+        let (what, mut error) = match self {
+            Self::Instantiate(error) => ("cannot make an instance", error),
+            Self::Init(error) => ("init failed", error),
+            Self::Misfit(reason) => ("does not fit this host", failure::host(&reason)),
+        };
+        error.message = format!("{what}: {}", error.message);
+        error
+    }
+}
+
+/// A call that broke its instance.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) error: HandlerError,
+    pub(crate) blame: Blame,
+}
+
+/// Which of the calls without an outcome failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The first one.
+    First,
+    /// One of the batch.
+    Unknown,
+    /// The whole batch: the plugin returned a wrong number of outcomes.
+    All,
+}
+
+impl Instance {
+    /// Makes an instance and runs its `init`.
+    pub(crate) async fn new(template: Arc<Template>) -> Result<Self, Stillborn> {
+        let budget = Budget::init(&template.limits);
+        let meter = Meter::new(template.tick, template.limits.memory, budget.clone());
+        let state = State::new(Arc::clone(&template.facts), Arc::clone(&template.log), meter);
+        let mut store = store(&template.pre, state);
+        let count = |error: HandlerError| {
+            template.stats.count(error.class);
+            error
+        };
+
+        let deadline = arm(&mut store, budget.clone());
+        let made = timeout_at(deadline, template.pre.instantiate_async(&mut store)).await;
+        let instance = conclude(&mut store, made)
+            .map_err(|e| Stillborn::Instantiate(count(failure::of_host(e))))?;
+        let misfit = |e: wasmtime::Error| Stillborn::Misfit(format!("{e:#}"));
+        let entry = match &template.entry {
+            Entry::Each(it) => Entry::Each(it.load(&mut store, &instance).map_err(misfit)?),
+            Entry::Batch(it) => Entry::Batch(it.load(&mut store, &instance).map_err(misfit)?),
+        };
+        if let Some(lifecycle) = &template.lifecycle {
+            let guest = lifecycle.load(&mut store, &instance).map_err(misfit)?;
+            let deadline = arm(&mut store, budget);
+            let done = timeout_at(deadline, guest.call_init(&mut store)).await;
+            conclude(&mut store, done)
+                .map_err(failure::of_guest)
+                .and_then(|said| said.map_err(|message| failure::init(&message)))
+                .map_err(|e| Stillborn::Init(count(e)))?;
+        }
+
+        template.stats.created_instance();
+        let used = store.data().meter.memory();
+        // a guest that needs most of its memory to begin with must not be replaced each time
+        let high_water = used + template.limits.memory.saturating_sub(used) / 4 * 3;
+        Ok(Self { store, entry, events: 0, high_water, template })
+    }
+
+    /// Whether it has served long enough or holds too much memory.
+    pub(crate) fn worn(&self) -> bool {
+        self.events >= self.template.limits.instance_events
+            || self.store.data().meter.memory() > self.high_water
+    }
+
+    /// Runs `calls`, together if the plugin takes batches, else one after another, and
+    /// adds an outcome for each that is through.
+    ///
+    /// # Errors
+    /// [`Broken`], which says which of the calls without an outcome is to blame.
+    pub(crate) async fn handle(
+        &mut self,
+        calls: &[Call],
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), Broken> {
+        let template = Arc::clone(&self.template);
+        let limits = &template.limits;
+        self.events += calls.len() as u64;
+        match &self.entry {
+            Entry::Each(guest) => {
+                for call in calls {
+                    let lists = Lists::of(call);
+                    let deadline = arm(&mut self.store, Budget::call(limits, 1));
+                    let run = guest.call_handle(&mut self.store, lists.event(call));
+                    let done = timeout_at(deadline, run).await;
+                    let outcome = conclude(&mut self.store, done)
+                        .map_err(failure::of_guest)
+                        .and_then(|said| convert::outcome(said, limits))
+                        .map_err(|error| self.broken(error, Blame::First))?;
+                    outcomes.push(outcome);
+                }
+            }
+            Entry::Batch(guest) => {
+                let lists: Vec<_> = calls.iter().map(Lists::of).collect();
+                let events: Vec<_> = lists.iter().zip(calls).map(|(l, c)| l.event(c)).collect();
+                let deadline = arm(&mut self.store, Budget::call(limits, calls.len()));
+                let run = guest.call_handle_batch(&mut self.store, &events);
+                let done = timeout_at(deadline, run).await;
+                let blame = if calls.len() == 1 { Blame::First } else { Blame::Unknown };
+                let said = conclude(&mut self.store, done)
+                    .map_err(|e| self.broken(failure::of_guest(e), blame))?;
+                if said.len() != calls.len() {
+                    let error = failure::batch_length(said.len(), calls.len());
+                    return Err(self.broken(error, Blame::All));
+                }
+                for one in said {
+                    let outcome = convert::outcome(one, limits)
+                        .unwrap_or_else(|error| Err(self.broken(error, Blame::First).error));
+                    outcomes.push(outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn broken(&self, error: HandlerError, blame: Blame) -> Broken {
+        self.template.stats.count(error.class);
+        Broken { error, blame }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.template.stats.instances.dec();
+    }
+}
+
+/// A store whose guest gives way at every tick and pays for it.
+pub(crate) fn store(pre: &InstancePre<State>, state: State) -> Store<State> {
+    let mut store = Store::new(pre.engine(), state);
+    store.limiter(|state| &mut state.meter);
+    store.epoch_deadline_callback(|mut store| {
+        store.data_mut().meter.tick()?;
+        // tokio's own yield lets the worker look after sockets and timers too
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    store
+}
+
+/// Gives the next call its budget and returns its deadline.
+pub(crate) fn arm(store: &mut Store<State>, budget: Budget) -> Instant {
+    let deadline = Instant::now() + budget.wall_time;
+    store.set_epoch_deadline(1);
+    store.set_hostcall_fuel(budget.copy);
+    let state = store.data_mut();
+    state.deadline = deadline;
+    state.panic = None;
+    state.meter.arm(budget);
+    deadline
+}
+
+/// How a call ended. Dropping the call at its deadline leaves the guest where it
+/// was, so the instance is broken then as well.
+pub(crate) fn conclude<T>(
+    store: &mut Store<State>,
+    done: Result<wasmtime::Result<T>, Elapsed>,
+) -> Result<T, failure::Raised> {
+    match done {
+        Ok(Ok(returned)) => Ok(returned),
+        Ok(Err(error)) => Err(failure::Raised::by(error, store.data_mut().panic.take())),
+        Err(_) => Err(failure::Raised::late(store.data().meter.budget().clone())),
+    }
+}

@@ -1,0 +1,52 @@
+//! Runs plugins: WebAssembly components of `sandbar:events`, sandboxed by
+//! wasmtime. The crate knows no topics and no brokers; no wasmtime type leaves it.
+//!
+//! A plugin's life: [`Host::load`] turns a file into a [`Generation`] (compiled,
+//! linked with the granted capabilities only, described, and tried once), a
+//! [`HandlerSlot`] holds the generation that is serving, and the slot's
+//! [`Handler::handle`](sandbar_core::Handler) runs events on warm instances under
+//! [`Limits`]. What goes wrong is told apart: a [`LoadError`] before the plugin
+//! serves, a [`HandlerError`](sandbar_core::HandlerError) per event after that.
+//!
+//! ```no_run
+//! # async fn example(wasm: bytes::Bytes) -> Result<(), Box<dyn std::error::Error>> {
+//! use sandbar_wasm::{HandlerSlot, Host, HostConfig, LoadSpec};
+//!
+//! let host = Host::new(HostConfig::default())?;
+//! let generation = host.load(wasm, LoadSpec::new("router")).await?;
+//! let slot = HandlerSlot::new(generation);
+//! # Ok(())
+//! # }
+//! ```
+#![warn(missing_docs)]
+
+mod bindings;
+mod cache;
+mod capability;
+mod convert;
+mod describe;
+mod engine;
+mod error;
+mod failure;
+mod generation;
+mod host;
+mod instance;
+mod limits;
+mod load;
+mod pool;
+mod slot;
+mod state;
+mod stats;
+
+pub use capability::{
+    Grant, UnknownGrant,
+    logging::{LogLevel, LogLine, LogSink, TracingLog},
+};
+pub use describe::{DeclaredSubscription, Description};
+pub use error::{HostError, LoadError};
+pub use generation::Generation;
+pub use host::{Host, HostConfig};
+pub use limits::Limits;
+pub use load::{HandlerKind, Inspection, LoadSpec};
+pub use slot::HandlerSlot;
+pub use stats::{HostStats, PluginStats};

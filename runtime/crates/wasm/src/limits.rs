@@ -1,0 +1,257 @@
+//! What a plugin may use, and how the host notices that it used more (contract S2).
+
+use std::time::Duration;
+
+use sandbar_core::ErrorClass;
+use wasmtime::ResourceLimiter;
+
+use crate::engine::TABLE_ELEMENTS;
+
+/// Limits of one plugin. All are on by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Time on a core per call (or per batch, where the plugin takes batches whole),
+    /// counted in ticks of the host's clock while guest code runs.
+    pub cpu_time: Duration,
+    /// Time from start to end of a call, also while it waits in the host.
+    pub wall_time: Duration,
+    /// Bytes of linear memory per instance.
+    pub memory: usize,
+    /// Events returned per event.
+    pub output_records: usize,
+    /// Bytes returned per event: topics, keys, payloads, headers and attributes.
+    pub output_bytes: usize,
+    /// Log lines per second of all instances together; so many may come at once.
+    pub log_lines_per_second: u32,
+    /// Time to make an instance and run its `init`.
+    pub init_time: Duration,
+    /// Events after which a warm instance is replaced by a fresh one.
+    pub instance_events: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            cpu_time: Duration::from_secs(1),
+            wall_time: Duration::from_secs(10),
+            memory: 64 << 20,
+            output_records: 1000,
+            output_bytes: 4 << 20,
+            log_lines_per_second: 100,
+            init_time: Duration::from_secs(10),
+            instance_events: 100_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Bytes that one call of `events` events may make the host copy out of the
+    /// guest. Only a ceiling on the host's own memory: lists may overlap in the
+    /// guest, so a small guest could otherwise return any amount. The exact check
+    /// of [`output_bytes`](Self::output_bytes) follows on what was copied.
+    pub(crate) fn copy_ceiling(&self, events: usize) -> usize {
+        const PER_RECORD: usize = 512;
+        const SLACK: usize = 256 << 10;
+        let event = self
+            .output_bytes
+            .saturating_mul(2)
+            .saturating_add(self.output_records.saturating_mul(PER_RECORD));
+        event.saturating_mul(events.max(1)).saturating_add(SLACK)
+    }
+}
+
+/// What one call into a guest may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Budget {
+    pub(crate) cpu_time: Duration,
+    pub(crate) wall_time: Duration,
+    /// Bytes the host copies out of the guest.
+    pub(crate) copy: usize,
+    /// What the limits are called where they are set.
+    cpu_name: &'static str,
+    wall_name: &'static str,
+}
+
+impl Budget {
+    /// Of a call with `events` events.
+    pub(crate) fn call(limits: &Limits, events: usize) -> Self {
+        Self {
+            cpu_time: limits.cpu_time,
+            wall_time: limits.wall_time,
+            copy: limits.copy_ceiling(events),
+            cpu_name: "limits.cpu-time",
+            wall_name: "limits.wall-time",
+        }
+    }
+
+    /// Of making an instance.
+    pub(crate) fn init(limits: &Limits) -> Self {
+        Self {
+            // the deadline ends a loop just as well: guest code gives way at every tick
+            cpu_time: Duration::MAX,
+            wall_time: limits.init_time,
+            copy: limits.copy_ceiling(1),
+            cpu_name: "limits.init-time",
+            wall_name: "limits.init-time",
+        }
+    }
+
+    /// Of asking a plugin what it is: it has constants to return.
+    pub(crate) fn describe() -> Self {
+        Self {
+            cpu_time: Duration::from_millis(500),
+            wall_time: Duration::from_secs(10),
+            copy: 1 << 20,
+            cpu_name: "all that describe gets",
+            wall_name: "all that describe gets",
+        }
+    }
+}
+
+/// A limit that was hit. Raised inside wasmtime, found again in its error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LimitHit {
+    #[error("used more than {} of CPU time ({})", seconds(.0.cpu_time), .0.cpu_name)]
+    CpuTime(Budget),
+    #[error("took longer than {} ({})", seconds(.0.wall_time), .0.wall_name)]
+    Deadline(Budget),
+    #[error("asked for {wanted} bytes of memory, more than {limit} (limits.memory)")]
+    Memory { wanted: usize, limit: usize },
+    #[error("asked for {wanted} table entries, more than {TABLE_ELEMENTS}")]
+    Table { wanted: usize },
+    #[error("returned {returned} events, more than {limit} (limits.output-records)")]
+    OutputRecords { returned: usize, limit: usize },
+    #[error("returned {returned} bytes, more than {limit} (limits.output-bytes)")]
+    OutputBytes { returned: usize, limit: usize },
+    #[error("passed far more to the host than it may (limits.output-bytes)")]
+    OutputFlood,
+}
+
+impl LimitHit {
+    pub(crate) fn class(&self) -> ErrorClass {
+        match self {
+            Self::CpuTime(_) => ErrorClass::CpuTime,
+            Self::Deadline(_) => ErrorClass::Deadline,
+            Self::Memory { .. } | Self::Table { .. } => ErrorClass::Memory,
+            Self::OutputRecords { .. } | Self::OutputBytes { .. } | Self::OutputFlood => {
+                ErrorClass::Output
+            }
+        }
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    match time.as_millis() {
+        ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
+    }
+}
+
+/// Counts what one instance uses.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    tick: Duration,
+    budget: Budget,
+    ticks_left: u64,
+    memory: usize,
+    memory_limit: usize,
+}
+
+impl Meter {
+    pub(crate) fn new(tick: Duration, memory_limit: usize, budget: Budget) -> Self {
+        let mut meter = Self { tick, budget, ticks_left: 0, memory: 0, memory_limit };
+        meter.refill();
+        meter
+    }
+
+    /// Begins a call that may use `budget`.
+    pub(crate) fn arm(&mut self, budget: Budget) {
+        self.budget = budget;
+        self.refill();
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn refill(&mut self) {
+        let ticks = self.budget.cpu_time.as_nanos().div_ceil(self.tick.as_nanos().max(1));
+        // one more: the first tick may come right after the call began
+        self.ticks_left = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1);
+    }
+
+    /// Guest code was found running at a tick.
+    pub(crate) fn tick(&mut self) -> Result<(), LimitHit> {
+        match self.ticks_left.checked_sub(1) {
+            Some(left) => {
+                self.ticks_left = left;
+                Ok(())
+            }
+            None => Err(LimitHit::CpuTime(self.budget.clone())),
+        }
+    }
+
+    /// Bytes of linear memory in use.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
+/// A refusal is an error rather than a failed `memory.grow`: guests answer the
+/// latter by a panic of their own, which could not be told from any other trap.
+impl ResourceLimiter for Meter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let wanted = self.memory.saturating_add(desired.saturating_sub(current));
+        if wanted > self.memory_limit {
+            return Err(LimitHit::Memory { wanted, limit: self.memory_limit }.into());
+        }
+        self.memory = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired > TABLE_ELEMENTS {
+            return Err(LimitHit::Table { wanted: desired }.into());
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s2_cpu_time_is_counted_in_whole_ticks_and_then_refused() {
+        let limits = Limits { cpu_time: Duration::from_millis(5), ..Limits::default() };
+        let budget = Budget::call(&limits, 1);
+        let mut meter = Meter::new(Duration::from_millis(2), 0, budget.clone());
+        for _ in 0..4 {
+            meter.tick().unwrap();
+        }
+        assert_eq!(meter.tick(), Err(LimitHit::CpuTime(budget.clone())));
+        meter.arm(budget);
+        meter.tick().unwrap();
+    }
+
+    #[test]
+    fn s2_memory_is_the_sum_over_all_memories_of_the_instance() {
+        let mut meter = Meter::new(Duration::from_millis(1), 100, Budget::describe());
+        assert!(meter.memory_growing(0, 60, None).unwrap());
+        assert!(meter.memory_growing(0, 40, None).unwrap());
+        let refused = meter.memory_growing(40, 41, None).unwrap_err();
+        let hit = refused.downcast_ref::<LimitHit>();
+        assert_eq!(hit, Some(&LimitHit::Memory { wanted: 101, limit: 100 }));
+        assert_eq!(meter.memory(), 100, "what was refused must not count");
+    }
+}

@@ -1,0 +1,208 @@
+//! From bytes to a component that can be linked: what a file is and what it wants.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use wasmparser::{Encoding, Parser, Payload};
+use wasmtime::{Engine, component::Component};
+
+use crate::{
+    Description, Limits, LoadError,
+    cache::{self, Cache},
+    capability::{self, Grants},
+};
+
+const HANDLER: &str = "sandbar:events/handler";
+const BATCH_HANDLER: &str = "sandbar:events/batch-handler";
+/// The version of `sandbar:events` that is served.
+const SERVES: &str = "0.1";
+
+/// How a plugin is to be loaded.
+#[derive(Debug, Clone)]
+pub struct LoadSpec {
+    /// Plugin name: label of its metrics and logs.
+    pub name: String,
+    /// Name of the connection that its events come from.
+    pub connection: String,
+    /// What it may use.
+    pub limits: Limits,
+    /// What it may reach.
+    pub grants: Grants,
+    /// Its own configuration.
+    pub config: BTreeMap<String, String>,
+    /// Instances used at once.
+    pub concurrency: usize,
+}
+
+impl LoadSpec {
+    /// Default limits, no grants, no configuration, one instance.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            connection: "log".into(),
+            limits: Limits::default(),
+            grants: Grants::new(),
+            config: BTreeMap::new(),
+            concurrency: 1,
+        }
+    }
+}
+
+/// How events get into a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HandlerKind {
+    /// `handler`: one by one.
+    Each,
+    /// `batch-handler`: many at a time.
+    Batch,
+}
+
+/// What is known of a plugin file without granting it anything.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// BLAKE3 digest of the file, lower-case hex.
+    pub digest: String,
+    /// Bytes of the file.
+    pub size: usize,
+    /// Version of `sandbar:events` that it is served with.
+    pub api: &'static str,
+    /// How events get in.
+    pub handler: HandlerKind,
+    /// Interfaces it imports.
+    pub imports: Vec<String>,
+    /// Interfaces it exports.
+    pub exports: Vec<String>,
+    /// Grants that it needs for what it imports.
+    pub grants: Grants,
+    /// What it says of itself, where it does.
+    pub description: Option<Description>,
+    /// Time it took to compile it, or to read it from the cache; milliseconds when
+    /// serialised.
+    #[serde(rename = "compile_ms", serialize_with = "milliseconds")]
+    pub compile_time: Duration,
+    /// Whether it was read from the cache.
+    pub cached: bool,
+}
+
+fn milliseconds<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(time.as_secs_f64() * 1000.0)
+}
+
+/// A compiled component and what is known of it.
+pub(crate) struct Candidate {
+    pub(crate) component: Component,
+    pub(crate) inspection: Inspection,
+}
+
+/// Classifies, compiles and looks through a file. Takes seconds for a large one: not
+/// to be called on a worker.
+pub(crate) fn examine(
+    engine: &Engine,
+    cache: Option<&Cache>,
+    wasm: &[u8],
+    max_size: usize,
+) -> Result<Candidate, LoadError> {
+    if wasm.len() > max_size {
+        return Err(LoadError::TooLarge { size: wasm.len(), max: max_size });
+    }
+    classify(wasm)?;
+    let digest = blake3::hash(wasm);
+    let began = Instant::now();
+    let (component, cached) = compile(engine, cache, wasm, &digest)?;
+    let compile_time = began.elapsed();
+
+    let kind = component.component_type();
+    let imports: Vec<_> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    let exports: Vec<_> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let inspection = Inspection {
+        digest: digest.to_hex().to_string(),
+        size: wasm.len(),
+        api: SERVES,
+        handler: handler_kind(&imports, &exports)?,
+        grants: capability::needed(imports.iter().map(String::as_str)),
+        imports,
+        exports,
+        description: None,
+        compile_time,
+        cached,
+    };
+    Ok(Candidate { component, inspection })
+}
+
+/// Tells apart what people put into a plugins folder by mistake.
+fn classify(wasm: &[u8]) -> Result<(), LoadError> {
+    const MAGIC: &[u8] = b"\0asm";
+    if wasm.is_empty() {
+        return Err(LoadError::Empty);
+    }
+    if !wasm.starts_with(&MAGIC[..wasm.len().min(MAGIC.len())]) {
+        let begins = wasm[..wasm.len().min(8)].escape_ascii();
+        return Err(LoadError::NotWasm { begins: format!("\"{begins}\"") });
+    }
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload {
+            Ok(Payload::Version { encoding: Encoding::Module, range, .. }) if range.start == 0 => {
+                return Err(LoadError::CoreModule);
+            }
+            Ok(_) => {}
+            Err(e) if e.message().starts_with("unexpected end") => {
+                let offset = usize::try_from(e.offset()).unwrap_or(wasm.len());
+                return Err(LoadError::Truncated { size: wasm.len(), offset });
+            }
+            Err(e) => return Err(LoadError::Invalid { reason: e.to_string() }),
+        }
+    }
+    Ok(())
+}
+
+fn compile(
+    engine: &Engine,
+    cache: Option<&Cache>,
+    wasm: &[u8],
+    digest: &blake3::Hash,
+) -> Result<(Component, bool), LoadError> {
+    let invalid = |e: wasmtime::Error| LoadError::Invalid { reason: format!("{e:#}") };
+    let Some(cache) = cache else {
+        return Component::from_binary(engine, wasm).map(|it| (it, false)).map_err(invalid);
+    };
+    let key = cache::key(engine, digest);
+    if let Some(component) = cache.get(engine, &key) {
+        return Ok((component, true));
+    }
+    let artifact = engine.precompile_component(wasm).map_err(invalid)?;
+    if let Err(error) = cache.put(&key, &artifact) {
+        tracing::warn!(%error, "cannot keep a compiled plugin, the next start compiles it again");
+    }
+    // from the file where it was kept: mapped memory is shared and can be dropped
+    match cache.get(engine, &key) {
+        Some(component) => Ok((component, false)),
+        None => Component::from_binary(engine, wasm).map(|it| (it, false)).map_err(invalid),
+    }
+}
+
+/// There are no optional exports: what is there decides.
+fn handler_kind(imports: &[String], exports: &[String]) -> Result<HandlerKind, LoadError> {
+    // the host prefers batches where a plugin exports both
+    if exports_interface(exports, BATCH_HANDLER) {
+        return Ok(HandlerKind::Batch);
+    }
+    if exports_interface(exports, HANDLER) {
+        return Ok(HandlerKind::Each);
+    }
+    match exports.iter().chain(imports).find_map(|name| capability::wrong_version(name)) {
+        Some(wrong) => Err(wrong),
+        None => Err(LoadError::NoHandler { exports: exports.to_vec() }),
+    }
+}
+
+/// Whether `interface` of a version that is served is among the exports.
+pub(crate) fn exports_interface(exports: &[String], interface: &str) -> bool {
+    exports.iter().any(|export| {
+        export.split_once('@').is_some_and(|(name, _)| name == interface)
+            && capability::wrong_version(export).is_none()
+    })
+}

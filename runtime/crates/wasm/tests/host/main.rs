@@ -1,0 +1,12 @@
+//! The host against real components: plain, odd and hostile guest programs built
+//! from `tests/programs` by `make guests`.
+
+mod batches;
+mod cache;
+mod grants;
+mod instances;
+mod limits;
+mod load_errors;
+mod programs;
+mod reload;
+mod support;

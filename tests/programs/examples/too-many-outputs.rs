@@ -1,0 +1,25 @@
+//! Returns one event more than the default limit; well-behaved after the first attempt.
+
+wit_bindgen::generate!({ world: "event-handler", path: "../../wit/0.1.0", generate_all });
+
+use exports::sandbar::events::handler::{Event, Failure, Guest, Outgoing};
+
+struct Program;
+export!(Program);
+
+impl Guest for Program {
+    fn handle(event: Event) -> Result<Vec<Outgoing>, Failure> {
+        if event.attempt > 1 {
+            return Ok(Vec::new());
+        }
+        let one = Outgoing {
+            connection: None,
+            topic: "out".into(),
+            key: None,
+            payload: Some(vec![0; 0]),
+            headers: Vec::new(),
+            attributes: Vec::new(),
+        };
+        Ok(vec![one; 1001])
+    }
+}
