@@ -1,0 +1,289 @@
+//! The connection: what the rest of Sandbar sees of the log.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use redb::{ReadableTable, StorageBackend, backends::InMemoryBackend};
+use sandbar_core::{
+    Connection, Outgoing, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source, SourceError,
+    SubscriptionSpec, TopicInfo,
+};
+use tokio::task;
+
+use crate::{
+    LogConfig, LogError, LogStats, Retained,
+    catalog::{Catalog, HeadCache},
+    error::Failure,
+    reader::LogReader,
+    schema::{CURSORS, Cursor},
+    sink::LogSink,
+    source::LogSource,
+    storage::{Backing, Storage},
+    writer::{Shared, Work, Writer},
+};
+
+/// Longest topic name, as on Kafka.
+const MAX_TOPIC_NAME: usize = 249;
+
+/// An open log. Cheap to clone; the file is closed when the last clone and everything
+/// subscribed, reading or publishing is gone, or by [`Connection::close`].
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+    sink: Arc<LogSink>,
+}
+
+/// What sources, partitions and the sink share.
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) writer: Writer,
+}
+
+impl Inner {
+    /// Whether the log can ever take `record`.
+    pub(crate) fn validate(&self, record: &Outgoing) -> Result<(), String> {
+        self.validate_topic(&record.topic)?;
+        let config = &self.shared.config;
+        if !config.create_topics && self.shared.catalog.get(&record.topic).is_none() {
+            return Err(format!(
+                "topic {} does not exist on {} and may not be created there: create it, or set create-topics",
+                record.topic, config.name
+            ));
+        }
+        let attributes: usize = record.attributes.iter().map(|(n, v)| n.len() + v.len()).sum();
+        let size = record.size() + attributes;
+        if size > config.max_record_bytes {
+            return Err(format!(
+                "a record for topic {} has {size} bytes, {} takes {} at most",
+                record.topic, config.name, config.max_record_bytes
+            ));
+        }
+        Ok(())
+    }
+
+    /// Kafka's rule, so that a topic can keep its name when it moves there.
+    pub(crate) fn validate_topic(&self, name: &str) -> Result<(), String> {
+        let allowed = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+        if !name.bytes().all(allowed) || matches!(name, "" | "." | "..") {
+            return Err(format!(
+                "topic name {name:?} is invalid: use letters, digits, '.', '_' and '-'"
+            ));
+        }
+        if name.len() > MAX_TOPIC_NAME {
+            return Err(format!("topic name {name} is longer than {MAX_TOPIC_NAME} characters"));
+        }
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Opens the log in the file at `path`, creating it if it does not exist.
+    ///
+    /// # Errors
+    /// See [`LogError`]; [`LogError::InUse`] where another process has it open.
+    pub fn open(path: impl AsRef<Path>, config: LogConfig) -> Result<Self, LogError> {
+        Self::with_backing(Backing::File(path.as_ref().to_owned()), config)
+    }
+
+    /// A log that is gone when it is closed: the same code on memory. Tokio's paused
+    /// clock stands still while it works.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn in_memory(config: LogConfig) -> Result<Self, LogError> {
+        Self::with_backend(Arc::new(InMemoryBackend::new()), config)
+    }
+
+    /// A log on storage of the caller's own, such as one that fails on purpose. The
+    /// storage is opened again after a fault, so its `close` is never called.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn with_backend(
+        backend: Arc<dyn StorageBackend>,
+        config: LogConfig,
+    ) -> Result<Self, LogError> {
+        Self::with_backing(Backing::Shared(backend), config)
+    }
+
+    fn with_backing(backing: Backing, config: LogConfig) -> Result<Self, LogError> {
+        let hold_clock = matches!(backing, Backing::Shared(_));
+        let storage = Storage::open(backing, config.page_cache_bytes)?;
+        let catalog = Catalog::default();
+        storage.read(|tx| catalog.load(tx)).map_err(|e| LogError::Damaged {
+            path: storage.place().into(),
+            reason: e.to_string(),
+        })?;
+        let head = HeadCache::new(config.head_cache_bytes);
+        let path = storage.place().into();
+        let (leases, stats) = (Arc::default(), LogStats::default());
+        let shared = Arc::new(Shared { config, storage, catalog, head, leases, stats });
+        let writer = Writer::start(Arc::clone(&shared), hold_clock)
+            .map_err(|source| LogError::Io { path, source })?;
+        let inner = Arc::new(Inner { shared, writer });
+        Ok(Self { sink: Arc::new(LogSink(Arc::clone(&inner))), inner })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// Counters since the log was opened.
+    pub fn stats(&self) -> &LogStats {
+        &self.inner.shared.stats
+    }
+
+    /// Bytes of the file; freed pages count until they are reused.
+    ///
+    /// # Errors
+    /// Where the system does not tell.
+    pub fn file_bytes(&self) -> std::io::Result<u64> {
+        self.inner.shared.storage.bytes()
+    }
+
+    /// Deletes now what retention allows to; it also runs by itself.
+    ///
+    /// # Errors
+    /// While the storage is failing.
+    pub async fn retain(&self) -> Result<Retained, SourceError> {
+        let mut all = Retained::default();
+        loop {
+            let run = self.inner.writer.call(Work::Retain).await?.retained;
+            if run.batches == 0 {
+                return Ok(all);
+            }
+            all.add(run);
+        }
+    }
+
+    /// Names of all groups that have a cursor, in order.
+    ///
+    /// # Errors
+    /// While the storage is failing.
+    pub async fn groups(&self) -> Result<Vec<String>, SourceError> {
+        let mut groups = self.cursor_rows(None).await?;
+        groups.dedup_by(|a, b| a.0 == b.0);
+        Ok(groups.into_iter().map(|(group, ..)| group).collect())
+    }
+
+    /// Puts the cursor of `group` somewhere else. Its subscription must be closed.
+    ///
+    /// # Errors
+    /// [`SourceError::Fatal`] while the group has a subscription, or if the partition
+    /// does not exist.
+    pub async fn move_cursor(
+        &self,
+        group: &str,
+        id: &PartitionId,
+        to: ResumeFrom,
+    ) -> Result<(), SourceError> {
+        let topic = self.inner.shared.catalog.get(&id.topic);
+        let topic = topic
+            .filter(|t| id.partition < t.partitions())
+            .ok_or_else(|| SourceError::Fatal(format!("{} has no partition {id}", self.name())))?;
+        let extent = topic.extent(id.partition);
+        let (group, to) = (group.to_owned(), to.0.clamp(extent.first, extent.end));
+        let partition = id.partition;
+        self.inner.writer.call(Work::Move { group, topic, partition, to }).await?;
+        Ok(())
+    }
+
+    /// Cursors of one group or of all: group, topic id, partition, cursor.
+    async fn cursor_rows(
+        &self,
+        group: Option<&str>,
+    ) -> Result<Vec<(String, u32, u32, Cursor)>, Failure> {
+        let (shared, group) = (Arc::clone(&self.inner.shared), group.map(str::to_owned));
+        let read = move || {
+            shared.storage.read(|tx| {
+                let table = tx.open_table(CURSORS)?;
+                let rows = match &group {
+                    Some(g) => {
+                        table.range((g.as_str(), 0, 0)..=(g.as_str(), u32::MAX, u32::MAX))?
+                    }
+                    None => table.iter()?,
+                };
+                let mut cursors = Vec::new();
+                for row in rows {
+                    let (key, value) = row?;
+                    let (group, topic, partition) = key.value();
+                    let cursor = Cursor::decode(value.value())?;
+                    cursors.push((group.to_owned(), topic, partition, cursor));
+                }
+                Ok(cursors)
+            })
+        };
+        task::spawn_blocking(read).await.map_err(|error| {
+            Failure::Unavailable(format!("reading the log was interrupted: {error}"))
+        })?
+    }
+}
+
+#[async_trait]
+impl Connection for Log {
+    fn name(&self) -> &str {
+        &self.inner.shared.config.name
+    }
+
+    async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {
+        Ok(Box::new(LogSource::open(Arc::clone(&self.inner), spec)?))
+    }
+
+    fn sink(&self) -> Arc<dyn Sink> {
+        Arc::clone(&self.sink) as Arc<dyn Sink>
+    }
+
+    async fn read(&self, topic: &str, from: ReadFrom) -> Result<Box<dyn Reader>, SourceError> {
+        let shared = Arc::clone(&self.inner.shared);
+        let found = shared.catalog.get(topic).ok_or_else(|| {
+            SourceError::Fatal(format!("topic {topic} does not exist on {}", self.name()))
+        })?;
+        Ok(Box::new(LogReader::open(shared, found, from).await?))
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicInfo>, SourceError> {
+        Ok(self.inner.shared.catalog.all().iter().map(|t| t.info()).collect())
+    }
+
+    async fn ensure_topics(&self, topics: &[String]) -> Result<(), SourceError> {
+        let shared = &self.inner.shared;
+        let missing: Vec<_> =
+            topics.iter().filter(|t| shared.catalog.get(t).is_none()).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for topic in &missing {
+            self.inner.validate_topic(topic).map_err(SourceError::Fatal)?;
+        }
+        if !shared.config.create_topics {
+            return Err(SourceError::Fatal(format!(
+                "{} does not exist on {} and may not be created there: create it, or set create-topics",
+                missing.join(", "),
+                self.name()
+            )));
+        }
+        self.inner.writer.call(Work::Ensure(missing)).await?;
+        Ok(())
+    }
+
+    async fn cursors(
+        &self,
+        group: &str,
+    ) -> Result<Vec<(PartitionId, ResumeFrom, ResumeFrom)>, SourceError> {
+        let topics = self.inner.shared.catalog.all();
+        let mut cursors = Vec::new();
+        for (_, id, partition, cursor) in self.cursor_rows(Some(group)).await? {
+            // a cursor is only ever written for a topic that exists, and topics stay
+            let Some(topic) = topics.iter().find(|t| t.id == id) else { continue };
+            let place = PartitionId { topic: Arc::clone(&topic.name), partition };
+            let end = topic.extent(partition).end;
+            cursors.push((place, ResumeFrom(cursor.resume_from), ResumeFrom(end)));
+        }
+        Ok(cursors)
+    }
+
+    async fn close(&self) {
+        self.inner.writer.close().await;
+    }
+}

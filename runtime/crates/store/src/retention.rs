@@ -1,0 +1,154 @@
+//! Deleting what is old or too much, and moving cursors that stood in it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use redb::ReadableTable;
+
+use crate::{catalog::Topic, schema::Cursor, transaction::Transaction, writer::Shared};
+
+/// Batches of one partition that one transaction deletes at most, so that appends
+/// never wait long for it.
+const SLICE: usize = 1024;
+
+/// What retention deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retained {
+    /// Batches deleted.
+    pub batches: u64,
+    /// Events deleted.
+    pub events: u64,
+    /// Bytes of batches deleted; the file reuses their pages.
+    pub bytes: u64,
+}
+
+impl Retained {
+    /// Counts another run in.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.batches += other.batches;
+        self.events += other.events;
+        self.bytes += other.bytes;
+    }
+}
+
+/// A cursor that stood before the first retained event.
+pub(crate) struct MovedCursor {
+    pub(crate) group: String,
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    pub(crate) resume_from: u64,
+    /// Events deleted that the group had not finished.
+    pub(crate) lost: u64,
+}
+
+/// Whether a topic has outgrown its limit so far that it must not wait for the next
+/// regular run.
+pub(crate) fn is_overdue(shared: &Shared) -> bool {
+    shared.catalog.all().iter().any(|topic| {
+        let size = shared.config.retention_of(&topic.name).size;
+        size.is_some_and(|size| topic.bytes() > size.saturating_add(size / 8))
+    })
+}
+
+/// A row of the batch index.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    base: u64,
+    count: u32,
+    bytes: u64,
+    timestamp_ms: u64,
+}
+
+impl Transaction<'_, '_> {
+    /// Deletes one slice of what every topic's retention allows to.
+    pub(crate) fn retain(&mut self) -> Result<Retained, redb::Error> {
+        let mut all = Retained::default();
+        for topic in self.shared.catalog.all() {
+            all.add(self.retain_topic(&topic)?);
+        }
+        self.retained.add(all);
+        Ok(all)
+    }
+
+    fn retain_topic(&mut self, topic: &Arc<Topic>) -> Result<Retained, redb::Error> {
+        let retention = self.shared.config.retention_of(&topic.name);
+        let oldest = retention.age.map(|age| {
+            let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            self.now_ms.saturating_sub(age)
+        });
+        let mut queues = Vec::new();
+        for partition in 0..topic.partitions() {
+            queues.push(self.oldest_batches(topic.id, partition)?);
+        }
+        let mut total: u64 = (0..topic.partitions()).map(|p| self.extent(topic, p).bytes).sum();
+        let mut deleted = Retained::default();
+        loop {
+            // the oldest batch of the topic, whichever partition it lies in
+            let oldest_of =
+                |(p, q): (usize, &VecDeque<Row>)| q.front().map(|r| (r.timestamp_ms, p));
+            let Some((timestamp, partition)) =
+                queues.iter().enumerate().filter_map(oldest_of).min()
+            else {
+                break;
+            };
+            let row = queues[partition][0];
+            let too_old = oldest.is_some_and(|oldest| timestamp < oldest);
+            let too_much = retention.size.is_some_and(|size| total - row.bytes >= size);
+            if !(too_old || too_much) || deleted.batches >= SLICE as u64 {
+                break;
+            }
+            queues[partition].pop_front();
+            total -= row.bytes;
+            self.delete(topic, partition as u32, row)?;
+            deleted.add(Retained { batches: 1, events: u64::from(row.count), bytes: row.bytes });
+        }
+        if deleted.batches > 0 {
+            self.move_cursors(topic)?;
+        }
+        Ok(deleted)
+    }
+
+    fn oldest_batches(&self, topic: u32, partition: u32) -> Result<VecDeque<Row>, redb::Error> {
+        let rows = self.tables.index.range((topic, partition, 0)..=(topic, partition, u64::MAX))?;
+        let mut oldest = VecDeque::new();
+        for row in rows.take(SLICE) {
+            let (key, row) = row?;
+            let (count, bytes, timestamp_ms) = row.value();
+            oldest.push_back(Row { base: key.value().2, count, bytes, timestamp_ms });
+        }
+        Ok(oldest)
+    }
+
+    fn delete(&mut self, topic: &Arc<Topic>, partition: u32, row: Row) -> Result<(), redb::Error> {
+        let key = (topic.id, partition, row.base);
+        self.tables.batches.remove(key)?;
+        self.tables.index.remove(key)?;
+        let mut extent = self.extent(topic, partition);
+        extent.first = row.base + u64::from(row.count);
+        extent.bytes -= row.bytes;
+        self.set_extent(topic, partition, extent);
+        Ok(())
+    }
+
+    fn move_cursors(&mut self, topic: &Arc<Topic>) -> Result<(), redb::Error> {
+        let mut behind = Vec::new();
+        for row in self.tables.cursors.iter()? {
+            let (key, value) = row?;
+            let (group, id, partition) = key.value();
+            if id != topic.id {
+                continue;
+            }
+            let mut cursor = Cursor::decode(value.value())?;
+            let first = self.extent(topic, partition).first;
+            if cursor.resume_from < first {
+                let lost = cursor.raise_to(first);
+                behind.push((group.to_owned(), partition, cursor, lost));
+            }
+        }
+        for (group, partition, cursor, lost) in behind {
+            self.put_cursor(&group, topic.id, partition, &cursor)?;
+            let (topic, resume_from) = (Arc::clone(&topic.name), cursor.resume_from);
+            self.moved.push(MovedCursor { group, topic, partition, resume_from, lost });
+        }
+        Ok(())
+    }
+}
