@@ -1,0 +1,312 @@
+//! Requests about topics and groups.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    metadata::Metadata,
+};
+use sandbar_core::{PartitionId, ResumeFrom, SourceError, TopicInfo};
+
+use crate::{client::Listener, config::Settings, error, topics};
+
+/// Longest time one request may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a topic just made may stay unknown to the broker that is asked.
+const APPEARS: Duration = Duration::from_secs(10);
+/// Pause between two questions about it.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Log lines and errors that a client may have to tell before and after a request.
+const NEWS: usize = 64;
+
+pub(crate) struct Admin {
+    pub settings: Arc<Settings>,
+    pub connection: Arc<str>,
+    /// For requests that are about no group; made at the first one, kept for its connections.
+    shared: Mutex<Option<Arc<Probe>>>,
+}
+
+/// A client for requests. It is polled around each of them and not in between.
+pub(crate) struct Probe(pub BaseConsumer<Listener>);
+
+impl Probe {
+    /// Lets the client tell its news. It subscribes to nothing: there are no records to be lost.
+    fn listen(&self) {
+        for _ in 0..NEWS {
+            // `None` may mean that a line was told, so it is no sign that nothing is left
+            let _ = self.0.poll(Duration::ZERO);
+        }
+    }
+
+    /// The error of a failed request, with what the client heard meanwhile.
+    pub fn error(&self, what: &str, error: &KafkaError) -> SourceError {
+        self.listen();
+        error::request(what, error, self.0.context().take())
+    }
+
+    fn metadata(&self) -> Result<Metadata, SourceError> {
+        self.0.fetch_metadata(None, TIMEOUT).map_err(|e| self.error("list the topics", &e))
+    }
+
+    /// How many partitions `topic` has, or `None` where it does not exist.
+    pub fn partitions(&self, topic: &str) -> Result<Option<u32>, SourceError> {
+        let what = format!("look up topic {topic}");
+        let metadata =
+            self.0.fetch_metadata(Some(topic), TIMEOUT).map_err(|e| self.error(&what, &e))?;
+        let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(Some(u32::try_from(found.partitions().len()).unwrap_or(u32::MAX))),
+            Some(code) if error::unknown_topic(code) => Ok(None),
+            Some(code) => Err(self.error(&what, &KafkaError::MetadataFetch(code))),
+        }
+    }
+
+    /// The beginning or end of every partition in `of`.
+    pub fn offsets(
+        &self,
+        of: &TopicPartitionList,
+        at: Offset,
+    ) -> Result<TopicPartitionList, SourceError> {
+        if of.count() == 0 {
+            return Ok(TopicPartitionList::new());
+        }
+        let mut list = of.clone();
+        list.set_all_offsets(at)
+            .and_then(|()| self.0.offsets_for_times(list, TIMEOUT))
+            .map_err(|e| self.error("look up offsets", &e))
+    }
+}
+
+impl Admin {
+    pub fn new(settings: Arc<Settings>, connection: Arc<str>) -> Self {
+        Self { settings, connection, shared: Mutex::default() }
+    }
+
+    /// The client for requests that are about no group.
+    fn shared(&self) -> Result<Arc<Probe>, SourceError> {
+        let mut shared = self.shared.lock();
+        let probe = match &*shared {
+            Some(probe) => probe.clone(),
+            None => Arc::new(self.probe(None)?),
+        };
+        *shared = Some(probe.clone());
+        drop(shared);
+        // what went wrong before is not why the coming request fails
+        probe.listen();
+        probe.0.context().take();
+        Ok(probe)
+    }
+
+    /// A client of its own; of `group` where the request is about one.
+    fn probe(&self, group: Option<&str>) -> Result<Probe, SourceError> {
+        let mut client = self.settings.base();
+        if let Some(group) = group {
+            client.set("group.id", group).set("enable.auto.commit", "false");
+        }
+        client
+            .create_with_context(Listener::new(self.connection.clone()))
+            .map(Probe)
+            .map_err(|e| SourceError::Fatal(format!("connection {}: {e}", self.connection)))
+    }
+
+    /// All topics that are not internal.
+    pub fn topics(&self) -> Result<Vec<TopicInfo>, SourceError> {
+        let probe = self.shared()?;
+        let metadata = probe.metadata()?;
+        let all = partitions(&metadata);
+        let (begin, end) =
+            (probe.offsets(&all, Offset::Beginning)?, probe.offsets(&all, Offset::End)?);
+        let visible = metadata.topics().iter().filter(|t| !topics::is_internal(t.name()));
+        let mut found: Vec<TopicInfo> = visible
+            .map(|topic| {
+                let of = |list: &TopicPartitionList| -> Option<u64> {
+                    let each = list.elements_for_topic(topic.name());
+                    each.iter().map(|e| position(e.offset())).sum()
+                };
+                let retained = of(&begin).zip(of(&end)).map(|(b, e)| e.saturating_sub(b));
+                TopicInfo {
+                    name: topic.name().to_owned(),
+                    partitions: u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX),
+                    events: retained,
+                    bytes: None,
+                }
+            })
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// Where `group` resumes, and the end, of every partition it has committed.
+    pub fn cursors(
+        &self,
+        group: &str,
+    ) -> Result<Vec<(PartitionId, ResumeFrom, ResumeFrom)>, SourceError> {
+        let probe = self.probe(Some(group))?;
+        let all = partitions(&probe.metadata()?);
+        if all.count() == 0 {
+            return Ok(Vec::new());
+        }
+        let what = format!("look up the positions of group {group}");
+        let committed =
+            probe.0.committed_offsets(all, TIMEOUT).map_err(|e| probe.error(&what, &e))?;
+        let mut known = TopicPartitionList::new();
+        for element in committed.elements() {
+            if position(element.offset()).is_some() {
+                known.add_partition(element.topic(), element.partition());
+            }
+        }
+        let ends = probe.offsets(&known, Offset::End)?;
+        let mut cursors = Vec::with_capacity(known.count());
+        for end in ends.elements() {
+            let resume = committed.find_partition(end.topic(), end.partition());
+            let resume = resume.and_then(|e| position(e.offset()));
+            if let (Some(resume), Some(end_at)) = (resume, position(end.offset())) {
+                let id = PartitionId {
+                    topic: end.topic().into(),
+                    partition: u32::try_from(end.partition()).unwrap_or_default(),
+                };
+                cursors.push((id, ResumeFrom(resume), ResumeFrom(end_at)));
+            }
+        }
+        cursors.sort();
+        Ok(cursors)
+    }
+
+    /// Creates those of `topics` that do not exist.
+    ///
+    /// # Errors
+    /// `Fatal` where a topic is missing and may not or cannot be created.
+    pub async fn ensure(self: &Arc<Self>, names: &[String]) -> Result<(), SourceError> {
+        if let Some(bad) = names.iter().find(|n| !topics::is_valid(n)) {
+            return Err(SourceError::Fatal(format!("`{bad}` is no valid topic name")));
+        }
+        let mut missing = self.missing(names.to_vec()).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let create = self.settings.config.create_topics;
+        // a broker that has just come up may not know all of its topics yet
+        let mut patience = Duration::from_secs(1);
+        if create {
+            let (admin, names) = (self.clone(), missing.clone());
+            let runtime = tokio::runtime::Handle::current();
+            blocking(move || runtime.block_on(admin.create(&names))).await?;
+            patience = APPEARS;
+        }
+        let deadline = Instant::now() + patience;
+        loop {
+            missing = self.missing(missing).await?;
+            match missing.first() {
+                None => return Ok(()),
+                Some(_) if Instant::now() < deadline => tokio::time::sleep(ASK_EVERY).await,
+                Some(topic) if create => {
+                    return Err(SourceError::Unavailable(format!(
+                        "topic {topic} was created but is not visible yet"
+                    )));
+                }
+                Some(topic) => {
+                    return Err(SourceError::Fatal(format!(
+                        "topic {topic} does not exist on connection {}: create it, or set \
+                         `create-topics = true`",
+                        self.connection
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Those of `names` that do not exist.
+    async fn missing(self: &Arc<Self>, names: Vec<String>) -> Result<Vec<String>, SourceError> {
+        let admin = self.clone();
+        blocking(move || {
+            let probe = admin.shared()?;
+            let mut missing = Vec::new();
+            for name in names {
+                if probe.partitions(&name)?.is_none_or(|n| n == 0) {
+                    missing.push(name);
+                }
+            }
+            Ok(missing)
+        })
+        .await
+    }
+
+    async fn create(&self, names: &[String]) -> Result<(), SourceError> {
+        let config = &self.settings.config;
+        // -1 leaves it to the broker
+        let partitions = config.partitions.map_or(-1, native);
+        let replicas = config.replication.map_or(-1, i32::from);
+        let topic = |n| NewTopic::new(n, partitions, TopicReplication::Fixed(replicas));
+        let new: Vec<NewTopic<'_>> = names.iter().map(|n| topic(n)).collect();
+        let client: AdminClient<Listener> = self
+            .settings
+            .base()
+            .create_with_context(Listener::new(self.connection.clone()))
+            .map_err(|e| SourceError::Fatal(format!("connection {}: {e}", self.connection)))?;
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let outcome: KafkaResult<_> = client.create_topics(&new, &options).await;
+        let what = format!("create topic {}", names.join(", "));
+        for result in outcome.map_err(|e| error::request(&what, &e, None))? {
+            let Err((topic, code)) = result else { continue };
+            if code == RDKafkaErrorCode::TopicAlreadyExists {
+                continue;
+            }
+            let what = format!("create topic {topic}");
+            let error = error::request(&what, &KafkaError::AdminOp(code), None);
+            // numbers that the cluster refuses are refused each time
+            let refused = matches!(
+                code,
+                RDKafkaErrorCode::InvalidPartitions
+                    | RDKafkaErrorCode::InvalidReplicationFactor
+                    | RDKafkaErrorCode::InvalidConfig
+                    | RDKafkaErrorCode::PolicyViolation
+            );
+            return Err(if refused { SourceError::Fatal(error.to_string()) } else { error });
+        }
+        tracing::info!(connection = &*self.connection, topics = names.join(","), "topics created");
+        Ok(())
+    }
+}
+
+/// Runs a request off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    request: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, SourceError> {
+    tokio::task::spawn_blocking(request)
+        .await
+        .unwrap_or_else(|e| Err(SourceError::Unavailable(format!("request was cut short: {e}"))))
+}
+
+/// Every partition of every topic that is not internal.
+fn partitions(metadata: &Metadata) -> TopicPartitionList {
+    let mut all = TopicPartitionList::new();
+    for topic in metadata.topics().iter().filter(|t| !topics::is_internal(t.name())) {
+        for partition in topic.partitions() {
+            all.add_partition(topic.name(), partition.id());
+        }
+    }
+    all
+}
+
+/// A known position.
+pub(crate) fn position(offset: Offset) -> Option<u64> {
+    match offset {
+        Offset::Offset(n) => u64::try_from(n).ok(),
+        _ => None,
+    }
+}
+
+/// A partition number as librdkafka has it.
+pub(crate) fn native(partition: u32) -> i32 {
+    i32::try_from(partition).unwrap_or(i32::MAX)
+}
