@@ -1,0 +1,65 @@
+//! Generated from `wit/0.1.0`.
+//!
+//! A plugin's world is made of two parts that wit-component joins again: `base` has
+//! the imports, `plugin` and `lifecycle`, and either `single` or `batch` the handler.
+//! Together they are `event-plugin` or `batch-plugin`; generating those two would
+//! define the exports that they share twice.
+#![allow(unsafe_code, reason = "the canonical ABI passes raw pointers; wit-bindgen writes this")]
+#![allow(missing_docs, reason = "generated; authors see the SDK's own types")]
+
+pub mod base {
+    wit_bindgen::generate!({
+        path: "../../wit/0.1.0",
+        inline: "
+            package sandbar:sdk;
+            world base {
+                include sandbar:events/imports@0.1.0;
+                import sandbar:events/types@0.1.0;
+                export sandbar:events/plugin@0.1.0;
+                export sandbar:events/lifecycle@0.1.0;
+            }
+        ",
+        world: "sandbar:sdk/base",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_base",
+    });
+}
+
+pub mod single {
+    wit_bindgen::generate!({
+        path: "../../wit/0.1.0",
+        inline: "
+            package sandbar:sdk;
+            world single {
+                export sandbar:events/handler@0.1.0;
+            }
+        ",
+        world: "sandbar:sdk/single",
+        with: {
+            "sandbar:events/types@0.1.0": super::base::sandbar::events::types,
+            "sandbar:events/handler@0.1.0": generate,
+        },
+        pub_export_macro: true,
+        export_macro_name: "export_single",
+    });
+}
+
+pub mod batch {
+    wit_bindgen::generate!({
+        path: "../../wit/0.1.0",
+        inline: "
+            package sandbar:sdk;
+            world batch {
+                export sandbar:events/batch-handler@0.1.0;
+            }
+        ",
+        world: "sandbar:sdk/batch",
+        with: {
+            "sandbar:events/types@0.1.0": super::base::sandbar::events::types,
+            "sandbar:events/batch-handler@0.1.0": generate,
+        },
+        pub_export_macro: true,
+        export_macro_name: "export_batch",
+    });
+}

@@ -1,0 +1,201 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use sandbar_core::StartAt;
+use sandbar_pipeline::{RetryPolicy, SubscriptionConfig};
+use sandbar_wasm::{Description, Grant, Host, HostConfig, Limits, LoadSpec};
+
+use crate::{TestHost, host::Parts, log::Captured, suggested::Suggested};
+
+/// Name of the connection that everything in a test is on.
+pub(crate) const CONNECTION: &str = "log";
+/// Each instance reserves address space; a test needs a few.
+const INSTANCES: u32 = 64;
+
+/// What an operator would set: see [`TestHost::builder`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    path: PathBuf,
+    name: Option<String>,
+    config: BTreeMap<String, String>,
+    grants: BTreeSet<Grant>,
+    limits: Limits,
+    topics: Option<Vec<String>>,
+    publish: Option<Vec<String>>,
+    retry: Option<RetryPolicy>,
+    options: Vec<(String, String)>,
+    pub(crate) timeout: Duration,
+    pub(crate) partitions: u32,
+}
+
+impl Builder {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            name: None,
+            config: BTreeMap::new(),
+            grants: BTreeSet::new(),
+            limits: Limits::default(),
+            topics: None,
+            publish: None,
+            retry: None,
+            options: Vec::new(),
+            timeout: Duration::from_secs(60),
+            partitions: 1,
+        }
+    }
+
+    /// The plugin's name, instead of the file's name without `.wasm`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets one value of the plugin's configuration.
+    #[must_use]
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.insert(key.into(), value.into());
+        self
+    }
+
+    /// Grants a capability.
+    #[must_use]
+    pub fn grant(mut self, grant: Grant) -> Self {
+        self.grants.insert(grant);
+        self
+    }
+
+    /// Replaces the default limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Subscribes to these topics instead of the plugin's own.
+    #[must_use]
+    pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.topics = Some(topics.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Allows these topics instead of the ones that the plugin says it publishes to.
+    #[must_use]
+    pub fn publish<T: Into<String>>(mut self, globs: impl IntoIterator<Item = T>) -> Self {
+        self.publish = Some(globs.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Replaces the whole retry policy.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = Some(policy);
+        self
+    }
+
+    /// Sets one option by its name in `NAME.toml`, such as `ordering` or
+    /// `dead-letter.topic`.
+    #[must_use]
+    pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.push((key.into(), value.into()));
+        self
+    }
+
+    /// Partitions of each topic; 1 by default.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// The longest time that [`TestHost::drain`] waits; 60 seconds by default.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Loads the plugin and subscribes it.
+    ///
+    /// # Errors
+    /// Where the file does not load, or nobody says which topics it handles.
+    pub async fn load(self) -> Result<TestHost> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => {
+                let stem = self.path.file_stem().context("the path names no file")?;
+                stem.to_string_lossy().into_owned()
+            }
+        };
+        let log = Arc::new(Captured::default());
+        let config = HostConfig {
+            max_instances: INSTANCES,
+            max_memory: self.limits.memory,
+            log: log.clone(),
+            ..HostConfig::default()
+        };
+        let host = Host::new(config)?;
+        let spec = LoadSpec {
+            name: name.clone(),
+            connection: CONNECTION.to_owned(),
+            limits: self.limits.clone(),
+            grants: self.grants.clone(),
+            config: self.config.clone(),
+            concurrency: SubscriptionConfig::new(&*name, CONNECTION).concurrency,
+        };
+        let wasm = tokio::fs::read(&self.path)
+            .await
+            .with_context(|| format!("cannot read {}", self.path.display()))?;
+        let generation = host
+            .load(wasm.into(), spec.clone())
+            .await
+            .with_context(|| format!("cannot load {}", self.path.display()))?;
+        let subscription = self.subscription(&name, generation.description())?;
+        TestHost::start(&self, Parts { host, spec, generation, log, subscription }).await
+    }
+
+    fn subscription(&self, name: &str, says: Option<&Description>) -> Result<Subscribe> {
+        let mut suggested = Suggested {
+            config: SubscriptionConfig::new(name, CONNECTION),
+            start: StartAt::Earliest,
+        };
+        let declared = says.map_or(&[][..], |d| &d.subscriptions);
+        for (key, value) in declared.iter().flat_map(|s| &s.options) {
+            suggested.apply(key, value)?;
+        }
+        for (key, value) in &self.options {
+            suggested.apply(key, value)?;
+        }
+        let Suggested { mut config, start } = suggested;
+        if let Some(retry) = &self.retry {
+            config.retry = retry.clone();
+        }
+        config.allow = match &self.publish {
+            Some(globs) => globs.clone(),
+            None => says.map(|d| d.publishes.clone()).unwrap_or_default(),
+        };
+        let topics = match &self.topics {
+            Some(topics) => topics.clone(),
+            None => declared.iter().flat_map(|s| s.topics.clone()).collect(),
+        };
+        ensure!(
+            !topics.is_empty(),
+            "plugin `{name}` is subscribed to no topic: name some with `topics`"
+        );
+        Ok(Subscribe { config, start, topics })
+    }
+}
+
+/// How the plugin is to be subscribed.
+#[derive(Debug)]
+pub(crate) struct Subscribe {
+    pub config: SubscriptionConfig,
+    pub start: StartAt,
+    pub topics: Vec<String>,
+}
