@@ -1,0 +1,110 @@
+//! Connections for commands: the broker itself, or the runtime that holds the log.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use sandbar::{
+    client::{Client, RemoteLog},
+    config::{Config, ConnectionConfig},
+    connections,
+};
+use sandbar_core::Connection;
+use sandbar_store::LogError;
+
+use super::Global;
+
+/// The connection called `name`, by default the default one.
+///
+/// # Errors
+/// Where it cannot be had, and why.
+pub async fn open(
+    global: &Global,
+    config: &Config,
+    name: Option<&str>,
+) -> Result<Arc<dyn Connection>> {
+    let (name, settings) = config.connection(name)?;
+    if let ConnectionConfig::Log { path, .. } = settings
+        && let Some(folder) = path.parent()
+    {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the data folder {}", folder.display()))?;
+    }
+    match connections::open(name, settings).await {
+        Err(e) if is_in_use(&e) => match admin_client(global, config)? {
+            Some(client) => Ok(Arc::new(RemoteLog::new(name, client))),
+            None => Err(e.context(format!(
+                "{} is missing, so there is no runtime to talk to: its admin listener may be off",
+                config.admin_address_file().display()
+            ))),
+        },
+        opened => opened,
+    }
+}
+
+/// As [`open`], for commands that only look: makes no log.
+///
+/// # Errors
+/// Also where there is no log yet.
+pub async fn open_existing(
+    global: &Global,
+    config: &Config,
+    name: Option<&str>,
+) -> Result<Arc<dyn Connection>> {
+    if let (name, ConnectionConfig::Log { path, .. }) = config.connection(name)?
+        && !path.exists()
+    {
+        bail!(
+            "connection `{name}` has no log yet: {} does not exist; `sandbar run` or `sandbar publish` makes it",
+            path.display()
+        );
+    }
+    open(global, config, name).await
+}
+
+/// Whether the connection works.
+///
+/// # Errors
+/// Why it does not.
+pub async fn probe(global: &Global, config: &Config, name: &str) -> Result<()> {
+    // a log that is not there yet will be made, so only its folder could be wrong
+    if let ConnectionConfig::Log { path, .. } = config.connection(Some(name))?.1
+        && !path.exists()
+    {
+        return Ok(());
+    }
+    let connection = open(global, config, Some(name)).await?;
+    connection.topics().await?;
+    connection.close().await;
+    Ok(())
+}
+
+/// A client of the runtime that works on this data folder, if one says it does.
+///
+/// Never the configured address alone: another runtime may listen there.
+///
+/// # Errors
+/// Where the file with its address cannot be read.
+pub fn admin_client(global: &Global, config: &Config) -> Result<Option<Client>> {
+    if let Some(address) = global.admin {
+        return Ok(Some(Client::new(address)));
+    }
+    let file = config.admin_address_file();
+    match std::fs::read_to_string(&file) {
+        Ok(text) => {
+            let address: SocketAddr =
+                text.trim().parse().map_err(|_| anyhow!("{} holds no address", file.display()))?;
+            Ok(Some(Client::new(address)))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+/// Whether the user named a runtime to talk to.
+pub fn is_given(global: &Global) -> bool {
+    global.admin.is_some()
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(LogError::InUse { .. }))
+}

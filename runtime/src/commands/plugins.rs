@@ -1,0 +1,273 @@
+//! `sandbar plugins list`, `inspect` and `build`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use sandbar::{
+    api,
+    client::ClientError,
+    config::{Config, redacted},
+    plugin_file,
+};
+use sandbar_toolchain::BuildRequest;
+use serde_json::{Value, json};
+
+use super::{
+    Global, connect, folder,
+    output::{Output, count_text},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum PluginsCommand {
+    /// List the plugins of the running runtime, or those of the folder when none runs
+    List,
+    /// Show what a plugin file imports, what it says of itself, and the settings it gets
+    Inspect(InspectArgs),
+    /// Build plugins from Rust source
+    Build(BuildArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A plugin of the folder, or a .wasm file
+    plugin: String,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// The plugin's crate, or a folder of its workspace
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Package to build, several times for several; the one in DIR by default
+    #[arg(short, long = "package", value_name = "NAME", env = "SANDBAR_BUILD_PACKAGE")]
+    packages: Vec<String>,
+    /// Folder that receives NAME.wasm
+    #[arg(long, value_name = "DIR", env = "SANDBAR_BUILD_OUT")]
+    out: PathBuf,
+    /// Cargo features, separated by commas
+    #[arg(long, value_name = "NAMES", env = "SANDBAR_BUILD_FEATURES", value_delimiter = ',')]
+    features: Vec<String>,
+    /// Cargo profile
+    #[arg(long, value_name = "NAME", env = "SANDBAR_BUILD_PROFILE", default_value = "release")]
+    profile: String,
+    /// Build the packages' examples instead: each with crate-type cdylib is a plugin
+    #[arg(long, env = "SANDBAR_BUILD_EXAMPLES")]
+    examples: bool,
+    /// Cargo's target folder
+    #[arg(long, value_name = "DIR", env = "SANDBAR_BUILD_TARGET_DIR")]
+    target_dir: Option<PathBuf>,
+    /// Put before each plugin's name
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "SANDBAR_BUILD_PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
+    prefix: String,
+    /// Put after each plugin's name
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "SANDBAR_BUILD_SUFFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
+    suffix: String,
+}
+
+pub async fn plugins(command: &PluginsCommand, global: &Global) -> Result<()> {
+    match command {
+        PluginsCommand::List => list(global).await,
+        PluginsCommand::Inspect(args) => inspect(args, global).await,
+        PluginsCommand::Build(args) => build(args, global),
+    }
+}
+
+async fn list(global: &Global) -> Result<()> {
+    let config = global.config()?;
+    if let Some(client) = connect::admin_client(global, &config)? {
+        match client.get::<api::Plugins>("/api/plugins").await {
+            Ok(plugins) => return print_running(global.out(), &plugins),
+            // left behind by a runtime that was killed, unless the address was given
+            Err(ClientError::Unreachable { .. }) if !connect::is_given(global) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    list_folder(&config, global.out()).await
+}
+
+fn print_running(out: Output, answer: &api::Plugins) -> Result<()> {
+    if out.is_json() {
+        return out.document(&json!({ "running": true, "plugins": answer.plugins }));
+    }
+    let row = |p: &api::Plugin| {
+        let lag = p.subscriptions.iter().map(|s| s.lag).sum::<Option<u64>>();
+        vec![
+            p.name.clone(),
+            p.state.as_str().to_owned(),
+            p.version.clone().unwrap_or_else(|| "-".into()),
+            p.reloads.to_string(),
+            p.counts.handled.to_string(),
+            p.counts.retried.to_string(),
+            p.counts.dead_lettered.to_string(),
+            count_text(lag.filter(|_| !p.subscriptions.is_empty())),
+            p.last_error.clone().or_else(|| p.reason.clone()).unwrap_or_default(),
+        ]
+    };
+    let headings =
+        ["PLUGIN", "STATE", "VERSION", "RELOADS", "HANDLED", "RETRIED", "DEAD", "LAG", "REASON"];
+    out.table(&headings, &answer.plugins.iter().map(row).collect::<Vec<_>>())
+}
+
+async fn list_folder(config: &Config, out: Output) -> Result<()> {
+    let host = folder::host(config)?;
+    let mut found = Vec::new();
+    for (name, file) in folder::plugins(&config.plugins_folder)? {
+        let inspected = match plugin_file::read(&file) {
+            Ok(contents) => host.inspect(contents.wasm).await.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
+        found.push((name, file, inspected));
+    }
+    if out.is_json() {
+        let plugins = found.iter().map(|(name, file, inspected)| {
+            json!({
+                "name": name,
+                "file": file.wasm,
+                "inspection": inspected.as_ref().ok(),
+                "error": inspected.as_ref().err(),
+            })
+        });
+        return out.document(&json!({ "running": false, "plugins": plugins.collect::<Vec<_>>() }));
+    }
+    let rows: Vec<_> = found
+        .iter()
+        .map(|(name, _, inspected)| {
+            let said = inspected.as_ref().ok().and_then(|i| i.description.as_ref());
+            let topics = said.map(|d| {
+                d.subscriptions
+                    .iter()
+                    .flat_map(|s| s.topics.iter().cloned())
+                    .collect::<Vec<_>>()
+                    .join(",")
+            });
+            vec![
+                name.clone(),
+                said.map(|d| d.version.clone()).unwrap_or_default(),
+                inspected.as_ref().map_or_else(|_| "-".into(), |i| i.size.to_string()),
+                topics.unwrap_or_default(),
+                inspected.as_ref().err().cloned().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    eprintln!("no runtime is running here; plugins in {}:", config.plugins_folder.display());
+    out.table(&["PLUGIN", "VERSION", "BYTES", "TOPICS", "ERROR"], &rows)
+}
+
+async fn inspect(args: &InspectArgs, global: &Global) -> Result<()> {
+    let config = global.config()?;
+    let path = plugin_path(&args.plugin, &config.plugins_folder);
+    let name = plugin_file::plugin_of(&path)
+        .with_context(|| format!("{} is no name of a plugin file", path.display()))?;
+    let wasm = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let settings = path.with_extension("toml");
+    let sidecar = match std::fs::read_to_string(&settings) {
+        Ok(text) => Some(config.sidecar(&settings, &text)?),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(e) => bail!("cannot read {}: {e}", settings.display()),
+    };
+    let host = folder::host(&config)?;
+    let known = folder::inspect(&host, &config, &name, wasm.into(), sidecar.as_ref())
+        .await
+        .with_context(|| format!("{} is no plugin that can be loaded", path.display()))?;
+    let settings = match &known.config {
+        Ok(c) => json!({
+            "enabled": c.enabled,
+            "connection": c.connection,
+            "topics": c.topics,
+            "publish": c.publish,
+            "output-connection": c.output_connection,
+            "group": c.group,
+            "ordering": c.ordering,
+            "concurrency": c.concurrency,
+            "max-in-flight": c.max_in_flight,
+            "grants": c.grants,
+            "config": redacted(&c.config),
+            "dead-letter-topic": c.dead_letter_topic(),
+            "max-attempts": c.retry.max_attempts,
+            "memory": c.limits.memory,
+        }),
+        Err(e) => json!({ "error": e.to_string() }),
+    };
+    let mut shown = serde_json::to_value(&known.inspection)?;
+    shown["name"] = name.into();
+    shown["file"] = path.display().to_string().into();
+    shown["settings"] = settings;
+    match global.out().is_json() {
+        true => global.out().document(&shown),
+        false => print_tree(global.out(), &shown, 0),
+    }
+}
+
+/// `NAME` in the folder, or the file itself where it is one.
+fn plugin_path(plugin: &str, folder: &Path) -> PathBuf {
+    let path = Path::new(plugin);
+    let is_file = path.extension().is_some_and(|e| e == "wasm") || path.components().count() > 1;
+    if is_file { path.to_owned() } else { folder.join(format!("{plugin}.wasm")) }
+}
+
+/// Keys and values, one a line, without what is empty.
+fn print_tree(out: Output, value: &Value, depth: usize) -> Result<()> {
+    let indent = "  ".repeat(depth);
+    for (key, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::Null => {}
+            Value::Object(fields) if fields.is_empty() => {}
+            Value::Array(items) if items.is_empty() => {}
+            Value::Object(_) => {
+                out.line(format_args!("{indent}{key}:"))?;
+                print_tree(out, value, depth + 1)?;
+            }
+            Value::Array(items) if items.iter().all(Value::is_string) => {
+                let items: Vec<_> = items.iter().filter_map(Value::as_str).collect();
+                out.line(format_args!("{indent}{key}: {}", items.join(", ")))?;
+            }
+            Value::Array(items) => {
+                out.line(format_args!("{indent}{key}:"))?;
+                for item in items {
+                    print_tree(out, item, depth + 1)?;
+                }
+            }
+            Value::String(text) => {
+                out.line(format_args!("{indent}{key}: {}", super::output::printable(text)))?;
+            }
+            other => out.line(format_args!("{indent}{key}: {other}"))?,
+        }
+    }
+    Ok(())
+}
+
+pub fn build(args: &BuildArgs, global: &Global) -> Result<()> {
+    let request = BuildRequest {
+        packages: args.packages.clone(),
+        features: args.features.clone(),
+        profile: args.profile.clone(),
+        examples: args.examples,
+        target_dir: args.target_dir.clone(),
+        prefix: args.prefix.clone(),
+        suffix: args.suffix.clone(),
+        ..BuildRequest::new(&args.dir, &args.out)
+    };
+    let built = sandbar_toolchain::build(&request)?;
+    let out = global.out();
+    if out.is_json() {
+        return out.document(&json!({ "plugins": built }));
+    }
+    for plugin in built {
+        let note = if plugin.changed { "" } else { ", unchanged" };
+        out.line(format_args!("{} ({} bytes{note})", plugin.path.display(), plugin.size))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The configured brokers, and whether they answer.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use parking_lot::Mutex;
+use sandbar_broker_kafka::{Kafka, KafkaConfig};
+use sandbar_core::{Connection, SourceError};
+use sandbar_store::{Log, LogConfig, Retention};
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use crate::config::{Config, ConnectionConfig};
+
+/// Time between two questions to a broker.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+
+/// The brokers by name. Closed by [`close`](Self::close).
+pub struct Connections {
+    by_name: BTreeMap<String, Probed>,
+    default: String,
+}
+
+struct Probed {
+    connection: Arc<dyn Connection>,
+    health: Arc<Mutex<Health>>,
+    prober: AbortOnDropHandle<()>,
+}
+
+/// Whether a broker answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// It answered at least once.
+    pub answered: bool,
+    /// Why it did not answer the last question.
+    pub error: Option<String>,
+}
+
+impl Connections {
+    /// Opens every connection of `config`.
+    ///
+    /// # Errors
+    /// The first that cannot be opened. A Kafka broker that is away is no error.
+    pub async fn open(config: &Config) -> Result<Self> {
+        let opening = config.connections.iter().map(|(name, c)| open(name, c));
+        let opened = futures::future::try_join_all(opening).await?;
+        Ok(Self::new(opened, &config.default_connection))
+    }
+
+    /// Takes over opened connections, of which one is called `default`, and
+    /// begins to ask each whether it is there.
+    pub fn new(opened: impl IntoIterator<Item = Arc<dyn Connection>>, default: &str) -> Self {
+        let probed = |connection: Arc<dyn Connection>| {
+            let health = Arc::default();
+            let probing = tokio::spawn(probe(connection.clone(), Arc::clone(&health)));
+            let prober = AbortOnDropHandle::new(probing);
+            (connection.name().to_owned(), Probed { connection, health, prober })
+        };
+        Self { by_name: opened.into_iter().map(probed).collect(), default: default.to_owned() }
+    }
+
+    /// The connection called `name`.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Connection>> {
+        self.by_name.get(name).map(|p| &p.connection)
+    }
+
+    /// Name of the connection of those who name none.
+    pub fn default_name(&self) -> &str {
+        &self.default
+    }
+
+    /// All connections, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn Connection>)> {
+        self.by_name.iter().map(|(name, p)| (name.as_str(), &p.connection))
+    }
+
+    /// Whether each broker answers, by name.
+    pub fn health(&self) -> Vec<(&str, Health)> {
+        self.by_name.iter().map(|(name, p)| (name.as_str(), p.health.lock().clone())).collect()
+    }
+
+    /// Flushes and closes them all. Every source must be closed before.
+    pub async fn close(&self) {
+        for probed in self.by_name.values() {
+            probed.prober.abort();
+        }
+        let closing = self.by_name.values().map(|p| p.connection.close());
+        futures::future::join_all(closing).await;
+    }
+}
+
+/// Opens one connection. A Kafka broker need not be there.
+///
+/// # Errors
+/// Where it can never work, or the log is open in another process.
+pub async fn open(name: &str, config: &ConnectionConfig) -> Result<Arc<dyn Connection>> {
+    match config {
+        ConnectionConfig::Log { path, partitions, retention_age, retention_bytes } => {
+            let config = LogConfig {
+                name: name.to_owned(),
+                partitions: *partitions,
+                retention: Retention { age: *retention_age, size: *retention_bytes },
+                ..LogConfig::default()
+            };
+            let path = path.clone();
+            // may have to mend the file after a crash
+            let opening = tokio::task::spawn_blocking(move || Log::open(path, config));
+            let log = opening.await?;
+            Ok(Arc::new(log.with_context(|| format!("cannot open the log `{name}`"))?))
+        }
+        ConnectionConfig::Kafka { brokers, create_topics, partitions, replication, properties } => {
+            let config = KafkaConfig {
+                brokers: brokers.clone(),
+                create_topics: *create_topics,
+                partitions: *partitions,
+                replication: *replication,
+                properties: properties.clone(),
+            };
+            let kafka = Kafka::connect(name, config);
+            Ok(Arc::new(kafka.with_context(|| format!("connection `{name}` cannot work"))?))
+        }
+    }
+}
+
+async fn probe(connection: Arc<dyn Connection>, health: Arc<Mutex<Health>>) {
+    let mut ticks = tokio::time::interval(PROBE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let answer = connection.topics().await.map(drop);
+        note(connection.name(), &mut health.lock(), answer);
+    }
+}
+
+/// Updates what is known, and says aloud when it changes.
+fn note(connection: &str, health: &mut Health, answer: Result<(), SourceError>) {
+    let was_away = health.error.is_some();
+    match answer {
+        Ok(()) => {
+            if was_away || !health.answered {
+                info!(connection, "broker answers");
+            }
+            *health = Health { answered: true, error: None };
+        }
+        Err(error) => {
+            if !was_away {
+                warn!(connection, %error, "broker does not answer, trying again");
+            }
+            health.error = Some(error.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_reported_and_does_not_undo_the_first_answer() {
+        let mut health = Health::default();
+        note("c", &mut health, Err(SourceError::Unavailable("refused".into())));
+        assert_eq!(health, Health { answered: false, error: Some("refused".into()) });
+        note("c", &mut health, Ok(()));
+        assert_eq!(health, Health { answered: true, error: None });
+        note("c", &mut health, Err(SourceError::Unavailable("gone".into())));
+        assert_eq!(health, Health { answered: true, error: Some("gone".into()) });
+    }
+}

@@ -1,0 +1,74 @@
+//! From a plugin's files to a version that could serve. Nothing that runs is touched.
+
+use std::sync::Arc;
+
+use sandbar_wasm::Generation;
+use tokio::time::Instant;
+
+use super::{Shared, Version, running, setback::Setback};
+use crate::{
+    config::{Declared, PluginConfig},
+    plugin_file::{self, Contents, PluginFile},
+};
+
+/// What tells one content of a plugin's files from another.
+#[derive(Clone, PartialEq)]
+pub(super) struct Fingerprint {
+    wasm: blake3::Hash,
+    settings: Option<String>,
+}
+
+/// The files as they were read.
+pub(super) struct Found {
+    contents: Contents,
+    pub(super) fingerprint: Fingerprint,
+    begun: Instant,
+}
+
+/// A version that loaded and does not serve yet.
+pub(super) struct Candidate {
+    pub(super) generation: Arc<Generation>,
+    pub(super) config: Arc<PluginConfig>,
+    pub(super) version: Version,
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// Reads the files, away from the async threads.
+pub(super) async fn read(file: PluginFile) -> Result<Found, Setback> {
+    let begun = Instant::now();
+    let reading = tokio::task::spawn_blocking(move || {
+        let contents = plugin_file::read(&file)?;
+        let wasm = blake3::hash(&contents.wasm);
+        let fingerprint = Fingerprint { wasm, settings: contents.settings.clone() };
+        Ok(Found { contents, fingerprint, begun })
+    });
+    reading.await.map_err(|panic| Setback::Refused(format!("reading failed: {panic}")))?
+}
+
+impl Candidate {
+    /// Compiles the plugin, asks it what it is, merges that with the settings, and
+    /// tries it. `None` where the settings switch it off.
+    pub(super) async fn load(
+        shared: &Shared,
+        name: &str,
+        file: &PluginFile,
+        found: Found,
+    ) -> Result<Option<Self>, Setback> {
+        let Shared { config, host, .. } = shared;
+        let Found { contents: Contents { wasm, settings }, fingerprint, begun } = found;
+        let sidecar = settings.map(|text| config.sidecar(&file.settings, &text)).transpose()?;
+        if !config.is_enabled(name, sidecar.as_ref()) {
+            return Ok(None);
+        }
+        let inspection = host.inspect(wasm.clone()).await?;
+        let declared = match &inspection.description {
+            Some(description) => Declared::new(name, description)?,
+            None => Declared::default(),
+        };
+        let config = Arc::new(config.plugin(name, &declared, sidecar.as_ref())?);
+        let size = wasm.len();
+        let generation = host.load(wasm, running::load_spec(&config)).await?;
+        let version = Version::new(&generation, size, begun.elapsed());
+        Ok(Some(Self { generation, config, version, fingerprint }))
+    }
+}

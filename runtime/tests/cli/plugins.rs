@@ -1,0 +1,242 @@
+//! Plugins: validated, inspected, listed, run; and what they leave in the dead-letter queue.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    fails, folder,
+    guest::{Describe, Guest, wrong_world},
+    lines_of_json, ok,
+    runtime::{Running, wait_for},
+    sandbar, stdout,
+};
+
+fn plugin(dir: &Path, name: &str, wasm: &[u8]) {
+    let plugins = dir.join("plugins");
+    fs::create_dir_all(&plugins).unwrap();
+    fs::write(plugins.join(format!("{name}.wasm")), wasm).unwrap();
+}
+
+fn publish(dir: &Path, topic: &str, lines: &str) {
+    let mut publish = sandbar(dir, &["publish", topic, "--raw"]);
+    publish.write_stdin(lines);
+    stdout(publish);
+}
+
+fn json_of(dir: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&ok(dir, args)).unwrap()
+}
+
+const RUN: [&str; 4] = ["run", "--until-idle", "--admin", "127.0.0.1:0"];
+
+#[test]
+fn validate_loads_every_plugin() {
+    let dir = folder();
+    plugin(dir.path(), "relay", &Guest::new("1.2.3").build());
+    plugin(dir.path(), "quiet", &Guest::new("1").describe(Describe::Nothing).build());
+    fs::write(dir.path().join("plugins/quiet.toml"), "topics = [\"in\"]\npublish = [\"o.*\"]")
+        .unwrap();
+    let report = json_of(dir.path(), &["validate", "--connect", "-o", "json"]);
+    assert_eq!(report["problems"], 0);
+    let relay = json!({
+        "name": "relay", "status": "ok", "version": "1.2.3", "connection": "log",
+        "topics": ["in"], "publish": ["out"], "problem": null,
+    });
+    assert_eq!(report["plugins"][1], relay);
+    assert_eq!(report["plugins"][0]["publish"], json!(["o.*"]));
+    assert_eq!(report["connections"], json!([{ "name": "log", "problem": null }]));
+    let table = ok(dir.path(), &["validate"]);
+    assert!(table.contains("relay   ok      1.2.3    log         in      out"), "{table}");
+}
+
+#[test]
+fn validate_says_what_is_wrong_with_each_plugin() {
+    let dir = folder();
+    plugin(dir.path(), "core", &Guest::new("1").core());
+    plugin(dir.path(), "other-world", &wrong_world());
+    plugin(dir.path(), "traps", &Guest::new("1").describe(Describe::Trap).build());
+    plugin(dir.path(), "no-topics", &Guest::new("1").describe(Describe::Nothing).build());
+    plugin(dir.path(), "good", &Guest::new("1").build());
+    plugin(dir.path(), "twin", &Guest::new("1").build());
+    fs::write(dir.path().join("plugins/twin.toml"), "group = \"sandbar.good\"").unwrap();
+    let done = sandbar(dir.path(), &["validate", "-o", "json"]).assert().code(1);
+    let report: Value = serde_json::from_slice(&done.get_output().stdout).unwrap();
+    let problems: Vec<(&str, &str)> = report["plugins"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| (p["name"].as_str().unwrap(), p["problem"]["error"].as_str().unwrap_or("none")))
+        .collect();
+    let expected = [
+        ("core", "core WebAssembly module"),
+        ("good", "none"),
+        ("no-topics", "subscribed to no topic"),
+        ("other-world", "handler"),
+        ("traps", "describe"),
+        ("twin", "plugin `good` has the same group `sandbar.good`"),
+    ];
+    assert_eq!(problems.len(), expected.len());
+    for ((name, problem), (expected_name, part)) in problems.into_iter().zip(expected) {
+        assert_eq!(name, expected_name);
+        assert!(problem.contains(part), "{name}: {problem}");
+    }
+}
+
+#[test]
+fn a_plugin_is_inspected_by_name_or_file() {
+    let dir = folder();
+    plugin(dir.path(), "relay", &Guest::new("1").from("orders").build());
+    let config = "[plugin.relay]\nconfig = { api-token = \"hunter2\", region = \"eu\" }\nretry.max-attempts = 9";
+    fs::write(dir.path().join("sandbar.toml"), config).unwrap();
+    let by_name = json_of(dir.path(), &["plugin", "inspect", "relay", "-o", "json"]);
+    assert_eq!(by_name["description"]["subscriptions"][0]["topics"], json!(["orders"]));
+    assert_eq!(by_name["settings"]["group"], "sandbar.relay");
+    assert_eq!(by_name["settings"]["max-attempts"], 9);
+    assert_eq!(by_name["settings"]["config"], json!({ "api-token": "[redacted]", "region": "eu" }));
+    let by_file = json_of(dir.path(), &["plugins", "inspect", "plugins/relay.wasm", "-o", "json"]);
+    assert_eq!(by_file["digest"], by_name["digest"]);
+    let text = ok(dir.path(), &["plugins", "inspect", "relay"]);
+    assert!(text.contains("topics: orders") && !text.contains("hunter2"), "{text}");
+    let said = fails(sandbar(dir.path(), &["plugins", "inspect", "rely"]));
+    assert!(said.contains("cannot read plugins/rely.wasm"), "{said}");
+
+    let listed = json_of(dir.path(), &["plugins", "list", "-o", "json"]);
+    assert_eq!(
+        (&listed["running"], &listed["plugins"][0]["name"]),
+        (&json!(false), &json!("relay"))
+    );
+}
+
+#[test]
+fn a_run_until_idle_waits_for_the_last_plugin_of_a_chain() {
+    let dir = folder();
+    plugin(dir.path(), "first", &Guest::new("1").to("between").build());
+    plugin(dir.path(), "second", &Guest::new("1").from("between").build());
+    let events: String = (0..500).map(|n| format!("{n}\n")).collect();
+    publish(dir.path(), "in", &events);
+    let table = ok(dir.path(), &RUN);
+    let row = |name: &str| {
+        let line = table.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!((row("first"), row("second")), ("500 500".into(), "500 500".into()), "{table}");
+    let out = lines_of_json(&ok(dir.path(), &["tail", "out", "-o", "json"]));
+    let mut numbers: Vec<usize> =
+        out.iter().map(|e| e["payload"].as_str().unwrap().parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..500).collect::<Vec<_>>());
+    let again = ok(dir.path(), &RUN);
+    assert!(again.lines().any(|l| l.split_whitespace().take(2).eq(["first", "0"])), "{again}");
+}
+
+#[test]
+fn a_run_until_idle_fails_with_a_plugin_that_cannot_go_on() {
+    let dir = folder();
+    plugin(dir.path(), "broken", b"no wasm");
+    plugin(dir.path(), "halts", &Guest::new("1").build());
+    fs::write(dir.path().join("plugins/halts.toml"), "dead-letter.on-exhausted = \"halt\"")
+        .unwrap();
+    publish(dir.path(), "in", "!refuse me\n");
+    let said = fails(sandbar(dir.path(), &RUN));
+    assert!(said.contains("plugin broken did not finish"), "{said}");
+    assert!(said.contains("plugin halts did not finish"), "{said}");
+}
+
+#[test]
+fn dead_letters_are_counted_listed_and_shown() {
+    let dir = folder();
+    plugin(dir.path(), "relay", &Guest::new("1.2.3").build());
+    fs::write(dir.path().join("sandbar.toml"), "[defaults.retry]\nmax-attempts = 1").unwrap();
+    publish(dir.path(), "in", "fine\n!one\n!two\n~trap\n");
+    ok(dir.path(), &RUN);
+
+    let list = json_of(dir.path(), &["dlq", "list", "-o", "json"]);
+    let groups: Vec<_> = list["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| {
+            ["topic", "plugin", "class", "code", "count"].map(|key| g[key].to_string()).join(" ")
+        })
+        .collect();
+    assert_eq!(
+        groups,
+        [r#""relay.dlq" "relay" "handler" "refused" 2"#, r#""relay.dlq" "relay" "trap" "trap" 1"#,]
+    );
+    assert_eq!(list["letters"].as_array().unwrap().len(), 3);
+    let newest = json_of(dir.path(), &["dlq", "list", "--limit", "1", "-o", "json"]);
+    assert_eq!(newest["letters"][0], list["letters"][2]);
+    assert_eq!(newest["groups"], list["groups"], "all are counted, whatever is listed");
+    let others = json_of(dir.path(), &["dlq", "list", "--plugin", "other", "-o", "json"]);
+    assert_eq!(others, json!({ "groups": [], "letters": [] }));
+    let table = ok(dir.path(), &["dlq", "list"]);
+    assert!(table.starts_with("PLUGIN  CLASS    CODE     COUNT"), "{table}");
+
+    let refused =
+        list["letters"].as_array().unwrap().iter().find(|l| l["letter"]["error_code"] == "refused");
+    let position = refused.unwrap()["position"].to_string();
+    let shown = json_of(dir.path(), &["dlq", "show", "relay", &position, "-o", "json"]);
+    assert_eq!(shown["letter"]["error_code"], "refused");
+    assert_eq!(shown["letter"]["plugin_version"], "1.2.3");
+    assert!(shown["event"]["payload"].as_str().unwrap().starts_with('!'));
+    let text = ok(dir.path(), &["dlq", "show", "relay.dlq", &position]);
+    assert!(text.contains("plugin          relay 1.2.3") && text.contains("payload\n!"), "{text}");
+}
+
+#[test]
+fn dead_letters_are_found_where_the_configuration_puts_them() {
+    let dir = folder();
+    plugin(dir.path(), "relay", &Guest::new("1").build());
+    fs::write(dir.path().join("plugins/relay.toml"), "dead-letter.topic = \"graves\"").unwrap();
+    publish(dir.path(), "in", "!one\n");
+    ok(dir.path(), &RUN);
+    let list = json_of(dir.path(), &["dlq", "list", "-o", "json"]);
+    assert_eq!(list["groups"][0]["topic"], "graves", "{list}");
+    let shown = ok(dir.path(), &["dlq", "show", "relay", "0"]);
+    assert!(shown.contains("refused (handler)"), "{shown}");
+}
+
+/// Whether the runtime has noticed that it is to stop.
+fn is_stopping(dir: &Path) -> bool {
+    let address = fs::read_to_string(dir.join("data/admin.addr")).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.contains("stopping")
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_what_is_in_work() {
+    let dir = folder();
+    plugin(dir.path(), "relay", &Guest::new("1").build());
+    let config =
+        "shutdown-timeout = \"1h\"\n[defaults.limits]\ncpu-time = \"1h\"\nwall-time = \"1h\"";
+    fs::write(dir.path().join("sandbar.toml"), config).unwrap();
+    publish(dir.path(), "in", "%\n");
+    let mut runtime = Running::start(dir.path());
+    let plugin = wait_for("the endless event", || {
+        let list = json_of(dir.path(), &["plugins", "list", "-o", "json"]);
+        (list["plugins"][0]["in_flight"] == 1).then(|| list["plugins"][0].clone())
+    });
+    assert_eq!((&plugin["state"], &plugin["version"]), (&json!("running"), &json!("1")));
+    let table = ok(dir.path(), &["plugins", "list"]);
+    assert!(
+        table.lines().any(|l| l.split_whitespace().take(2).eq(["relay", "running"])),
+        "{table}"
+    );
+
+    runtime.terminate();
+    wait_for("the drain", || is_stopping(dir.path()).then_some(()));
+    assert!(runtime.is_running(), "the first signal lets it finish");
+    runtime.terminate();
+    let summary: Value = serde_json::from_str(&runtime.output()).unwrap();
+    assert_eq!(summary["plugins"][0]["handled"], 0);
+    assert_eq!(summary["plugins"][0]["dead_lettered"], 0, "stopping is not failing");
+}

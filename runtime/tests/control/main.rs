@@ -1,0 +1,8 @@
+//! The control plane as an operator sees it: a whole runtime, real files in its
+//! plugins folder, and the embedded log.
+
+mod admin;
+mod bad_files;
+mod reload;
+mod shutdown;
+mod support;
