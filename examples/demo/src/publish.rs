@@ -1,0 +1,103 @@
+//! The stream: real webhooks, over and over, with a malformed one now and then.
+
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sandbar_testkit::Runtime;
+use serde_json::{Value, json};
+
+/// How often the 329 webhooks are published.
+const ROUNDS: usize = 30;
+/// One malformed event follows after so many webhooks.
+const MALFORMED_EVERY: usize = 500;
+/// Events per second: slow enough to watch, and to replace a plugin in mid-stream.
+const RATE: usize = 2500;
+const BATCH: usize = 100;
+
+/// An event to publish.
+pub struct Webhook {
+    /// The repository, as the typed events have it: so the order can be checked per key.
+    pub key: String,
+    pub payload: Value,
+}
+
+/// All events, in the order of publishing: the position of each is its index.
+pub fn webhooks() -> Result<Vec<Webhook>> {
+    let lines: Vec<&str> = include_str!("../../data/github-webhooks.ndjson").lines().collect();
+    let mut webhooks = Vec::new();
+    for (n, line) in lines.iter().cycle().take(lines.len() * ROUNDS).enumerate() {
+        let body: Value = serde_json::from_str(line)?;
+        let payload = &body["payload"];
+        let repository = payload["repository"]["full_name"].as_str();
+        let key = repository.or(payload["organization"]["login"].as_str()).unwrap_or("none");
+        webhooks.push(Webhook { key: key.to_owned(), payload: json!(line) });
+        if n % MALFORMED_EVERY == MALFORMED_EVERY - 1 {
+            // cut off, no JSON at all, and no text at all
+            let half = line.get(..line.len() / 2).unwrap_or("{");
+            let payloads = [json!(half), json!("not json"), json!({"base64": "/v8A"})];
+            let payload = payloads[n / MALFORMED_EVERY % payloads.len()].clone();
+            webhooks.push(Webhook { key: key.to_owned(), payload });
+        }
+    }
+    Ok(webhooks)
+}
+
+/// Publishes at [`RATE`], calling `halfway` in the middle, and shows how far
+/// everybody is.
+pub fn run(
+    runtime: &Runtime,
+    webhooks: &[Webhook],
+    halfway: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let bar = ProgressBar::new(webhooks.len() as u64);
+    bar.set_style(ProgressStyle::with_template(
+        "{elapsed_precise} {bar:32} {pos}/{len} published, {per_sec}{msg}",
+    )?);
+    if !std::io::stdout().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        println!("publishing {} events, {RATE} a second", webhooks.len());
+    }
+    let began = Instant::now();
+    let mut halfway = Some(halfway);
+    for (n, batch) in webhooks.chunks(BATCH).enumerate() {
+        let body: String = batch
+            .iter()
+            .map(|w| format!("{}\n", json!({"key": w.key, "payload": w.payload})))
+            .collect();
+        let answer = runtime.post("/api/topics/github.webhooks/events", body.as_bytes())?;
+        ensure!(answer["published"] == batch.len(), "publishing failed: {answer}");
+        bar.inc(batch.len() as u64);
+        bar.set_message(progress(runtime).unwrap_or_default());
+        let sent = (n + 1) * BATCH;
+        if sent * 2 >= webhooks.len()
+            && let Some(halfway) = halfway.take()
+        {
+            bar.println("replacing router.wasm by its version 2 while events flow");
+            if bar.is_hidden() {
+                println!("replacing router.wasm by its version 2 while events flow");
+            }
+            halfway().context("replacing the router")?;
+        }
+        let due = Duration::from_secs_f64(sent as f64 / RATE as f64);
+        crate::pause(due.saturating_sub(began.elapsed()));
+    }
+    bar.finish();
+    Ok(())
+}
+
+fn progress(runtime: &Runtime) -> Option<String> {
+    let (router, notifier) = (runtime.plugin("router")?, runtime.plugin("notifier")?);
+    let count = |plugin: &Value, name: &str| plugin["counts"][name].as_u64().unwrap_or(0);
+    Some(format!(
+        " | router {} {} handled | notifier {} handled, {} retried | {} dead-lettered",
+        router["version"].as_str().unwrap_or("?"),
+        count(&router, "handled"),
+        count(&notifier, "handled"),
+        count(&notifier, "retried"),
+        count(&router, "dead_lettered") + count(&notifier, "dead_lettered"),
+    ))
+}
