@@ -41,11 +41,11 @@ pub fn run(args: &RunArgs, global: &Global) -> Result<()> {
     };
     let config = Config::load(global.config.as_deref(), &overrides)?;
     log(&config.logging)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(
-        args,
-        config,
-        global.out(),
-    ))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(args, config, global.out()));
+    // everything is closed: a client library that still waits for its broker must not hold us
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(args: &RunArgs, config: Config, out: Output) -> Result<()> {

@@ -198,7 +198,7 @@ impl Config {
             },
             watch: Watch {
                 mode: settings.watch.mode.unwrap_or_default(),
-                interval: settings.watch.interval.map_or(Duration::from_secs(1), |p| p.0),
+                interval: settings.watch.interval.map_or(Duration::from_millis(500), |p| p.0),
                 debounce: settings.watch.debounce.map_or(Duration::from_millis(200), |p| p.0),
             },
             connections,

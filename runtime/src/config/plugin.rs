@@ -8,7 +8,9 @@ use std::{
 };
 
 use sandbar_core::StartAt;
-use sandbar_pipeline::{Dialect, OnExhausted, Ordering, RetryPolicy, SubscriptionConfig};
+use sandbar_pipeline::{
+    Dialect, OnExhausted, Ordering, RetryPolicy, SubscriptionConfig, topic_matches,
+};
 use sandbar_wasm::{Description, Grant, Limits};
 
 use super::{
@@ -191,6 +193,16 @@ impl Config {
                 .with_help(format!("set `topics = [\"...\"]` in {name}.toml")));
         }
         let dead_letter = s.dead_letter;
+        let dead_topic = dead_letter.topic.map_or_else(|| format!("{name}.dlq"), |t| t.0);
+        let dead_connection = connection(dead_letter.connection, &input)?;
+        if let Some(pattern) = topics.iter().find(|pattern| topic_matches(pattern, &dead_topic))
+            && dead_connection == input
+        {
+            return Err(ConfigError::new(format!(
+                "plugin `{name}` would handle its own dead letters: `{pattern}` in its topics matches `{dead_topic}`"
+            ))
+            .with_help(format!("narrow `topics` or set another `dead-letter.topic` in {name}.toml")));
+        }
         let built_in = SubscriptionConfig::new(name, input.as_str());
         Ok(PluginConfig {
             enabled: s.enabled.unwrap_or(true),
@@ -213,8 +225,8 @@ impl Config {
             config: s.config.into_iter().map(|(key, value)| (key, value.0)).collect(),
             retry: retry(&s.retry),
             dead_letter: DeadLetters {
-                topic: dead_letter.topic.map_or_else(|| format!("{name}.dlq"), |t| t.0),
-                connection: connection(dead_letter.connection, &input)?,
+                topic: dead_topic,
+                connection: dead_connection,
                 dialect: match dead_letter.dialect {
                     Some(DialectSetting::Spring) => Dialect::Spring,
                     Some(DialectSetting::Connect) => Dialect::Connect,

@@ -98,7 +98,7 @@ pub struct WatchSettings {
     /// `native` asks the operating system; `poll` looks again and again, for
     /// network mounts. `native` by default.
     pub mode: Option<WatchMode>,
-    /// Time between two looks in `poll` mode; `1s` by default.
+    /// Time between two looks in `poll` mode; `500ms` by default.
     pub interval: Option<PositivePeriod>,
     /// How long a file must be left alone before it is read; `200ms` by default.
     pub debounce: Option<Period>,

@@ -281,6 +281,14 @@ fn s3_a_plugin_cannot_give_itself_more() {
 }
 
 #[test]
+fn a_plugin_does_not_eat_its_own_dead_letters() {
+    let plugin = |text: &str| parse(text).unwrap().plugin("p", &declared(&[]), None);
+    let error = plugin("[plugin.p]\ntopics = [\"*\"]\n").unwrap_err().to_string();
+    assert!(error.contains("`*` in its topics matches `p.dlq`"), "{error}");
+    plugin("[plugin.p]\ntopics = [\"p.*x\"]\n").unwrap();
+}
+
+#[test]
 fn what_a_plugin_says_of_itself_must_fit() {
     let config = parse("").unwrap();
     let error = |declared: &Declared| config.plugin("p", declared, None).unwrap_err().to_string();
