@@ -21,7 +21,7 @@ async fn c1_kill_9_at_ten_random_moments_loses_nothing_on_kafka() -> Result<()> 
     let folder = tempfile::tempdir()?;
     let config = format!(
         "[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [connections.kafka]\ntype = \"kafka\"\nbrokers = \"{brokers}\"\n\
+         [connections.kafka]\ntype = \"kafka\"\nbrokers = \"{brokers}\"\ncreate-topics = true\n\
          [connections.kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n"
     );
     fs::write(folder.path().join("sandbar.toml"), config)?;

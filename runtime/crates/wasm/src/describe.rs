@@ -20,6 +20,7 @@ use crate::{
     failure,
     instance::{arm, conclude, store},
     limits::{Budget, Meter},
+    share::{Cores, Share},
     state::{Facts, State},
 };
 
@@ -105,7 +106,8 @@ fn nobody(tick: Duration) -> State {
         grants: Grants::new(),
     };
     let log = PluginLog::new("", 0, Arc::new(TracingLog), HostStats::default().plugin(""));
-    State::new(Arc::new(facts), log, Meter::new(tick, MEMORY, Budget::describe()))
+    let meter = Meter::new(tick, MEMORY, Budget::describe());
+    State::new(Arc::new(facts), log, meter, Share::new(Cores::default()))
 }
 
 impl TryFrom<plugin::Metadata> for Description {

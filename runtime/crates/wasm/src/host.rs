@@ -16,6 +16,7 @@ use crate::{
     engine,
     instance::{Entry, Instance, Stillborn, Template},
     load::{self, Candidate, exports_interface},
+    share::Cores,
     state::Facts,
 };
 
@@ -72,6 +73,7 @@ pub struct Host {
     engine: Engine,
     cache: Option<Arc<Cache>>,
     stats: HostStats,
+    cores: Cores,
 }
 
 impl Host {
@@ -83,7 +85,13 @@ impl Host {
     pub fn new(config: HostConfig) -> Result<Arc<Self>, HostError> {
         let cache = config.cache_dir.clone().map(Cache::open).transpose()?.map(Arc::new);
         let engine = engine::new(&config)?;
-        Ok(Arc::new(Self { config, engine, cache, stats: HostStats::default() }))
+        Ok(Arc::new(Self {
+            config,
+            engine,
+            cache,
+            stats: HostStats::default(),
+            cores: Cores::default(),
+        }))
     }
 
     /// What the host counts.
@@ -169,7 +177,8 @@ impl Host {
             grants: spec.grants,
         });
         let tick = self.config.tick;
-        Ok(Template { pre, entry, lifecycle, facts, limits: spec.limits, log, stats, tick })
+        let cores = self.cores.clone();
+        Ok(Template { pre, entry, lifecycle, facts, limits: spec.limits, log, stats, tick, cores })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     convert::{self, Lists},
     failure,
     limits::{Budget, Meter},
+    share::{Cores, Share},
     state::{Facts, State},
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct Template {
     pub(crate) log: Arc<PluginLog>,
     pub(crate) stats: Arc<PluginStats>,
     pub(crate) tick: Duration,
+    pub(crate) cores: Cores,
 }
 
 /// How events get in: resolved once at load, calls only match.
@@ -94,7 +96,8 @@ impl Instance {
     pub(crate) async fn new(template: Arc<Template>) -> Result<Self, Stillborn> {
         let budget = Budget::init(&template.limits);
         let meter = Meter::new(template.tick, template.limits.memory, budget.clone());
-        let state = State::new(Arc::clone(&template.facts), Arc::clone(&template.log), meter);
+        let share = Share::new(template.cores.clone());
+        let state = State::new(template.facts.clone(), template.log.clone(), meter, share);
         let mut store = store(&template.pre, state);
         let count = |error: HandlerError| {
             template.stats.count(error.class);
@@ -201,8 +204,7 @@ pub(crate) fn store(pre: &InstancePre<State>, state: State) -> Store<State> {
     store.limiter(|state| &mut state.meter);
     store.epoch_deadline_callback(|mut store| {
         store.data_mut().meter.tick()?;
-        // tokio's own yield lets the worker look after sockets and timers too
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        Ok(UpdateDeadline::YieldCustom(1, store.data_mut().share.give_way()))
     });
     store
 }
@@ -216,6 +218,7 @@ pub(crate) fn arm(store: &mut Store<State>, budget: Budget) -> Instant {
     state.deadline = deadline;
     state.panic = None;
     state.meter.arm(budget);
+    state.share.reset();
     deadline
 }
 
@@ -225,6 +228,7 @@ pub(crate) fn conclude<T>(
     store: &mut Store<State>,
     done: Result<wasmtime::Result<T>, Elapsed>,
 ) -> Result<T, failure::Raised> {
+    store.data_mut().share.reset();
     match done {
         Ok(Ok(returned)) => Ok(returned),
         Ok(Err(error)) => Err(failure::Raised::by(error, store.data_mut().panic.take())),

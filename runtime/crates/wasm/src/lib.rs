@@ -34,6 +34,7 @@ mod instance;
 mod limits;
 mod load;
 mod pool;
+mod share;
 mod slot;
 mod state;
 mod stats;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::{
     capability::{Grants, logging::PluginLog, wasi::Wasi},
     limits::Meter,
+    share::Share,
 };
 
 /// Facts of a plugin that do not change while it serves.
@@ -24,6 +25,7 @@ pub(crate) struct State {
     pub(crate) facts: Arc<Facts>,
     pub(crate) log: Arc<PluginLog>,
     pub(crate) meter: Meter,
+    pub(crate) share: Share,
     /// When the host interrupts the call in progress.
     pub(crate) deadline: Instant,
     /// Text of the last panic, for the trap that follows it.
@@ -32,7 +34,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(facts: Arc<Facts>, log: Arc<PluginLog>, meter: Meter) -> Self {
-        Self { facts, log, meter, deadline: Instant::now(), panic: None, wasi: Wasi::new() }
+    pub(crate) fn new(facts: Arc<Facts>, log: Arc<PluginLog>, meter: Meter, share: Share) -> Self {
+        Self { facts, log, meter, share, deadline: Instant::now(), panic: None, wasi: Wasi::new() }
     }
 }

@@ -1,0 +1,95 @@
+//! Long calls share all cores but one, so that short ones always find a worker.
+//!
+//! Giving way at each tick is not enough: eight looping guests and a quick neighbour
+//! would take turns on the workers, a whole tick each for the guests and a few
+//! microseconds for the neighbour.
+
+use std::{pin::Pin, sync::Arc, thread};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
+};
+
+/// Ticks of CPU time after which a call counts as long.
+const SHORT: u32 = 5;
+
+/// The cores that long calls may use at once, one for all plugins of a host.
+#[derive(Debug, Clone)]
+pub(crate) struct Cores(Arc<Semaphore>);
+
+impl Default for Cores {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))))
+    }
+}
+
+/// One call's part of them.
+#[derive(Debug)]
+pub(crate) struct Share {
+    cores: Cores,
+    ticks: u32,
+    /// The core that the call may use until the next tick.
+    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl Share {
+    pub(crate) fn new(cores: Cores) -> Self {
+        Self { cores, ticks: 0, held: Arc::default() }
+    }
+
+    /// A call begins or is over.
+    pub(crate) fn reset(&mut self) {
+        if self.ticks >= SHORT {
+            self.held.lock().take();
+        }
+        self.ticks = 0;
+    }
+
+    /// Resolves when guest code that was found running at a tick may go on. Tokio's own
+    /// yield lets the worker look after sockets and timers too.
+    pub(crate) fn give_way(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.ticks = self.ticks.saturating_add(1);
+        if self.ticks < SHORT {
+            return Box::pin(yield_now());
+        }
+        self.held.lock().take();
+        let (cores, held) = (Arc::clone(&self.cores.0), Arc::clone(&self.held));
+        Box::pin(async move {
+            yield_now().await;
+            // never closed; were it, the call would merely run without waiting
+            let core = cores.acquire_owned().await.ok();
+            *held.lock() = core;
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn s1_long_calls_wait_for_a_core_and_short_ones_do_not() {
+        let cores = Cores(Arc::new(Semaphore::new(1)));
+        let (mut long, mut other) = (Share::new(cores.clone()), Share::new(cores));
+        for _ in 0..SHORT {
+            long.give_way().await;
+        }
+        for _ in 1..SHORT {
+            other.give_way().await;
+        }
+        let mut waits = Box::pin(other.give_way());
+        yield_now().await;
+        assert_eq!((&mut waits).now_or_never(), None);
+        yield_now().await;
+        assert_eq!((&mut waits).now_or_never(), None, "the other long call holds the core");
+        long.reset();
+        waits.await;
+        other.reset();
+        long.give_way().await;
+    }
+}
