@@ -10,7 +10,7 @@ use sandbar_testkit::{Runtime, eventually, eventually_within, guest};
 use serde_json::json;
 
 const HOSTILE: [&str; 5] = ["loops", "allocates", "recurses", "traps", "floods"];
-const EVENTS: usize = 20_000;
+const EVENTS: usize = 100_000;
 const HOSTILE_EVENTS: usize = 20;
 
 #[test]

@@ -107,7 +107,7 @@ fn nobody(tick: Duration) -> State {
     };
     let log = PluginLog::new("", 0, Arc::new(TracingLog), HostStats::default().plugin(""));
     let meter = Meter::new(tick, MEMORY, Budget::describe());
-    State::new(Arc::new(facts), log, meter, Share::new(Cores::default()))
+    State::new(Arc::new(facts), log, meter, Share::new(Cores::default(), tick))
 }
 
 impl TryFrom<plugin::Metadata> for Description {

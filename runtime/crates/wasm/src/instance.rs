@@ -96,7 +96,7 @@ impl Instance {
     pub(crate) async fn new(template: Arc<Template>) -> Result<Self, Stillborn> {
         let budget = Budget::init(&template.limits);
         let meter = Meter::new(template.tick, template.limits.memory, budget.clone());
-        let share = Share::new(template.cores.clone());
+        let share = Share::new(template.cores.clone(), template.tick);
         let state = State::new(template.facts.clone(), template.log.clone(), meter, share);
         let mut store = store(&template.pre, state);
         let count = |error: HandlerError| {

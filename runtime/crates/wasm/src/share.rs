@@ -1,19 +1,22 @@
-//! Long calls share all cores but one, so that short ones always find a worker.
+//! Long calls share all cores but one, and step back while others wait for a worker.
 //!
 //! Giving way at each tick is not enough: eight looping guests and a quick neighbour
 //! would take turns on the workers, a whole tick each for the guests and a few
-//! microseconds for the neighbour.
+//! microseconds for the neighbour. Where nobody waits a long call runs on at full speed.
 
-use std::{pin::Pin, sync::Arc, thread};
+use std::{pin::Pin, sync::Arc, thread, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::yield_now,
+    time::{Instant, sleep},
 };
 
 /// Ticks of CPU time after which a call counts as long.
 const SHORT: u32 = 5;
+/// Ticks for which a long call steps back where others wait.
+const STEP_BACK: u32 = 4;
 
 /// The cores that long calls may use at once, one for all plugins of a host.
 #[derive(Debug, Clone)]
@@ -30,14 +33,15 @@ impl Default for Cores {
 #[derive(Debug)]
 pub(crate) struct Share {
     cores: Cores,
+    tick: Duration,
     ticks: u32,
     /// The core that the call may use until the next tick.
     held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
 impl Share {
-    pub(crate) fn new(cores: Cores) -> Self {
-        Self { cores, ticks: 0, held: Arc::default() }
+    pub(crate) fn new(cores: Cores, tick: Duration) -> Self {
+        Self { cores, tick, ticks: 0, held: Arc::default() }
     }
 
     /// A call begins or is over.
@@ -57,10 +61,17 @@ impl Share {
         }
         self.held.lock().take();
         let (cores, held) = (Arc::clone(&self.cores.0), Arc::clone(&self.held));
+        let tick = self.tick;
         Box::pin(async move {
+            let asked = Instant::now();
             yield_now().await;
+            let crowded = asked.elapsed() > tick / 8;
             // never closed; were it, the call would merely run without waiting
             let core = cores.acquire_owned().await.ok();
+            if crowded {
+                // with the core in hand: other long calls step back too
+                sleep(tick * STEP_BACK).await;
+            }
             *held.lock() = core;
         })
     }
@@ -72,10 +83,12 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    const TICK: Duration = Duration::from_millis(2);
+
+    #[tokio::test(start_paused = true)]
     async fn s1_long_calls_wait_for_a_core_and_short_ones_do_not() {
         let cores = Cores(Arc::new(Semaphore::new(1)));
-        let (mut long, mut other) = (Share::new(cores.clone()), Share::new(cores));
+        let (mut long, mut other) = (Share::new(cores.clone(), TICK), Share::new(cores, TICK));
         for _ in 0..SHORT {
             long.give_way().await;
         }
