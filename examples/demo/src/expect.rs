@@ -66,7 +66,7 @@ impl Expected {
         } else {
             self.notified.insert(position);
             let id = format!("/github-router#github.webhooks/0/{position}");
-            if fnv1a(id.as_bytes()) % 20 == 0 {
+            if fnv1a(id.as_bytes()).is_multiple_of(20) {
                 self.retries += 2;
             }
         }
