@@ -22,7 +22,14 @@ async fn files_that_are_no_component() {
 async fn a_file_cut_short_anywhere_is_found_out() {
     let bench = Bench::new();
     let whole = program("echo");
-    insta::assert_snapshot!(bench.refused(whole.slice(..1000)).await, @"the file is cut short: it ends at byte 1000, inside what begins at byte 795; write it under another name and rename it when it is complete");
+    // where its sections begin depends on the compiler
+    let error = bench.refused(whole.slice(..1000)).await;
+    let LoadError::Truncated { size: 1000, offset } = error else { panic!("{error}") };
+    let expected = format!(
+        "the file is cut short: it ends at byte 1000, inside what begins at byte {offset}; \
+         write it under another name and rename it when it is complete"
+    );
+    assert_eq!(error.to_string(), expected);
     let mut boundaries = 0;
     for length in (8..whole.len()).step_by(whole.len() / 199) {
         match bench.refused(whole.slice(..length)).await {
