@@ -3,9 +3,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
-use crate::{Delivery, Event, Outgoing, ResumeFrom, Settlement};
+use crate::{Delivery, Event, Marks, Outgoing, ResumeFrom, Settlement, SourceStats};
 
 /// A topic and one of its partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,12 @@ pub trait Connection: Send + Sync {
     /// The connection's one sink, shared by all.
     fn sink(&self) -> Arc<dyn Sink>;
 
+    /// Where the connection itself remembers which events a subscription has handled;
+    /// `None` where it cannot.
+    fn marks(&self) -> Option<Arc<dyn Marks>> {
+        None
+    }
+
     /// Reads a topic beside all subscriptions, leaving no cursor behind.
     ///
     /// # Errors
@@ -56,6 +62,27 @@ pub trait Connection: Send + Sync {
     /// [`SourceError::Fatal`] naming the topic where creation is not allowed.
     async fn ensure_topics(&self, topics: &[String]) -> Result<(), SourceError>;
 
+    /// Creates `topic`, if the configuration allows it, as one that keeps the newest
+    /// record of each key for ever, or as near to that as the broker can come.
+    ///
+    /// # Errors
+    /// As [`ensure_topics`](Self::ensure_topics).
+    async fn ensure_compacted_topic(&self, topic: &str) -> Result<(), SourceError> {
+        self.ensure_topics(&[topic.to_owned()]).await
+    }
+
+    /// Deletes the events of `partition` before a position, for good.
+    ///
+    /// # Errors
+    /// [`SourceError::Fatal`] where the broker cannot or may not.
+    async fn trim(&self, partition: &PartitionId, before: ResumeFrom) -> Result<(), SourceError> {
+        let ResumeFrom(before) = before;
+        Err(SourceError::Fatal(format!(
+            "connection {} cannot delete the events of {partition} before {before}",
+            self.name()
+        )))
+    }
+
     /// Positions of a group on all partitions that it has a cursor for, with the
     /// partition's end: `(partition, resume from, end)`.
     ///
@@ -66,8 +93,45 @@ pub trait Connection: Send + Sync {
         group: &str,
     ) -> Result<Vec<(PartitionId, ResumeFrom, ResumeFrom)>, SourceError>;
 
+    /// What each partition of `topic` retains, in order of the partitions.
+    ///
+    /// # Errors
+    /// Where the topic does not exist or the broker is away.
+    async fn extents(&self, topic: &str) -> Result<Vec<Extent>, SourceError> {
+        let name = self.name();
+        Err(SourceError::Fatal(format!("connection {name} cannot say what {topic} retains")))
+    }
+
+    /// Puts the cursor of `group` on `partition` somewhere else. The group must have
+    /// no subscription.
+    ///
+    /// # Errors
+    /// [`SourceError::Fatal`] while the group has one, or where the broker keeps no cursors.
+    async fn move_cursor(
+        &self,
+        group: &str,
+        partition: &PartitionId,
+        to: ResumeFrom,
+    ) -> Result<(), SourceError> {
+        let (name, ResumeFrom(to)) = (self.name(), to);
+        Err(SourceError::Fatal(format!(
+            "connection {name} cannot move the cursor of {group} on {partition} to {to}"
+        )))
+    }
+
     /// Flushes and closes. Called once, after all sources are closed.
     async fn close(&self);
+}
+
+/// What a partition retains: positions from `first` up to, and without, `end`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    /// Which partition.
+    pub id: PartitionId,
+    /// Position of the oldest retained event; `end` where there is none.
+    pub first: ResumeFrom,
+    /// Position that the next published event will get, or a later one.
+    pub end: ResumeFrom,
 }
 
 /// What a subscription asks of a connection.
@@ -75,7 +139,8 @@ pub trait Connection: Send + Sync {
 pub struct SubscriptionSpec {
     /// Consumer group or cursor name; stable across reloads (contract H1).
     pub group: String,
-    /// Exact names, or globs with `*`. Topics that appear later are picked up.
+    /// Exact names, or globs with `*`. Topics that appear later are picked up. A glob
+    /// never matches a [reserved](crate::reserved) topic.
     pub topics: Vec<String>,
     /// Where a group without a cursor begins.
     pub start: StartAt,
@@ -83,6 +148,30 @@ pub struct SubscriptionSpec {
     pub prefetch: usize,
     /// Longest time that a revoked partition may take to drain.
     pub drain_timeout: Duration,
+    /// Effects must become visible together with the position or not at all (contract
+    /// E1). A connection that cannot promise this refuses the subscription.
+    pub exactly_once: bool,
+    /// For work that comes to an end, such as a redrive: [`Partition::recv`] answers with
+    /// no delivery, instead of waiting, once everything that was there is delivered.
+    pub until_end: bool,
+    /// Where the adapter counts what only it can see.
+    pub stats: Arc<SourceStats>,
+}
+
+impl SubscriptionSpec {
+    /// `group` on `topics` from the earliest event on, at least once.
+    pub fn new(group: impl Into<String>, topics: Vec<String>) -> Self {
+        Self {
+            group: group.into(),
+            topics,
+            start: StartAt::default(),
+            prefetch: 1024,
+            drain_timeout: Duration::from_secs(20),
+            exactly_once: false,
+            until_end: false,
+            stats: Arc::default(),
+        }
+    }
 }
 
 /// Where a subscription without a cursor begins.
@@ -102,6 +191,8 @@ pub struct Guarantees {
     pub ordered: bool,
     /// `Disposition::Done.effects` are made durable atomically with the position.
     pub atomic_effects: bool,
+    /// `Disposition::Done.mark` is written in that same step.
+    pub atomic_marks: bool,
     /// A record with a null payload is kept apart from an empty one.
     pub tombstones: bool,
     /// Released events can be delayed by the broker.
@@ -150,15 +241,20 @@ pub enum SourceEvent {
 #[derive(Debug)]
 pub struct DrainGuard {
     done: Option<oneshot::Sender<()>>,
-    /// How long the source will wait.
-    pub timeout: Duration,
+    deadline: Instant,
 }
 
 impl DrainGuard {
-    /// A guard and the receiver that resolves when it is dropped.
+    /// A guard and the receiver that resolves when it is dropped; the source waits for
+    /// that no longer than `timeout` from now.
     pub fn new(timeout: Duration) -> (Self, oneshot::Receiver<()>) {
         let (tx, rx) = oneshot::channel();
-        (Self { done: Some(tx), timeout }, rx)
+        (Self { done: Some(tx), deadline: Instant::now() + timeout }, rx)
+    }
+
+    /// Until when the source waits, however late it is heard.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
     }
 }
 
@@ -177,12 +273,13 @@ pub trait Partition: Send {
     /// Which one.
     fn id(&self) -> &PartitionId;
 
-    /// Waits for at least one and returns at most `max` deliveries, in order.
+    /// Waits for at least one and returns at most `max` deliveries, in order; none at
+    /// the end of a subscription [until the end](SubscriptionSpec::until_end).
     /// Cancel-safe: a cancelled call loses no delivery. Not being called is
     /// back-pressure: the adapter stops fetching and stays in its group (contract C4).
     ///
     /// # Errors
-    /// As [`Source::next`].
+    /// As [`Source::next`], and [`SourceError::Fenced`] once the partition is gone.
     async fn recv(&mut self, max: usize) -> Result<Vec<Delivery>, SourceError>;
 
     /// Settles deliveries in any order. On an error none of them is settled and
@@ -190,8 +287,8 @@ pub trait Partition: Send {
     ///
     /// # Errors
     /// [`SourceError::Unavailable`]: try again. [`SourceError::Rejected`]: one of the
-    /// effects can never be written. [`SourceError::Fatal`]: fenced; nothing of this
-    /// partition can be settled any more.
+    /// effects can never be written. [`SourceError::Fenced`]: nothing of this partition
+    /// can be settled any more.
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError>;
 }
 
@@ -209,7 +306,11 @@ pub enum SourceError {
         /// Why, for people.
         reason: String,
     },
-    /// No later call can work: fenced, unauthorised, misconfigured.
+    /// This partition belongs to others by now, and what was not settled is theirs. The
+    /// source and its other partitions go on.
+    #[error("{0}")]
+    Fenced(String),
+    /// No later call can work: unauthorised, misconfigured.
     #[error("{0}")]
     Fatal(String),
 }

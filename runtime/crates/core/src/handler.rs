@@ -124,11 +124,13 @@ pub enum ErrorClass {
     Decode,
     /// The host itself failed: no instance, no memory slot.
     Host,
+    /// Not attempted: an earlier event of its key is dead-lettered and halts it (contract O4).
+    Blocked,
 }
 
 impl ErrorClass {
     /// Every class, for metrics that list them all.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Handler,
         Self::Trap,
         Self::Deadline,
@@ -139,6 +141,7 @@ impl ErrorClass {
         Self::Denied,
         Self::Decode,
         Self::Host,
+        Self::Blocked,
     ];
 
     /// The name used in metrics, headers and logs.
@@ -154,6 +157,7 @@ impl ErrorClass {
             Self::Denied => "denied",
             Self::Decode => "decode",
             Self::Host => "host",
+            Self::Blocked => "blocked",
         }
     }
 }

@@ -11,14 +11,19 @@ mod broker;
 pub mod cloudevents;
 mod event;
 mod handler;
+mod marks;
+pub mod reserved;
 mod settlement;
+mod source_stats;
 mod watermark;
 
 pub use broker::{
-    Connection, DrainGuard, Guarantees, Partition, PartitionId, PublishError, ReadFrom, Reader,
-    Sink, Source, SourceError, SourceEvent, StartAt, SubscriptionSpec, TopicInfo,
+    Connection, DrainGuard, Extent, Guarantees, Partition, PartitionId, PublishError, ReadFrom,
+    Reader, Sink, Source, SourceError, SourceEvent, StartAt, SubscriptionSpec, TopicInfo,
 };
 pub use event::{Event, Header, Outgoing};
 pub use handler::{Call, ErrorClass, HandledBy, Handler, HandlerError, Outcome, Outcomes, Verdict};
+pub use marks::{Mark, Marks};
 pub use settlement::{AckToken, Delivery, Disposition, Settlement};
+pub use source_stats::SourceStats;
 pub use watermark::{ResumeFrom, Watermark};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{Event, Outgoing};
+use crate::{Event, Mark, Outgoing};
 
 /// Names one delivery to the partition that made it. The value belongs to the
 /// adapter (an offset, a delivery tag, an index into its table of receipts).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct AckToken(pub u64);
 
 /// One event handed to the pipeline, to be settled once by its token.
@@ -29,6 +29,13 @@ pub struct Settlement {
     pub disposition: Disposition,
 }
 
+impl Settlement {
+    /// `token` is terminal, and nothing is to be written with it.
+    pub fn done(token: AckToken) -> Self {
+        Self { token, disposition: Disposition::Done { effects: Vec::new(), mark: None } }
+    }
+}
+
 /// The fate of a delivery.
 #[derive(Debug, Clone)]
 pub enum Disposition {
@@ -39,6 +46,9 @@ pub enum Disposition {
     Done {
         /// Records to append together with the acknowledgement.
         effects: Vec<Outgoing>,
+        /// Written in the same step, so that the event is known as handled (contract
+        /// I2); given only where [`Guarantees::atomic_marks`](crate::Guarantees) is set.
+        mark: Option<Mark>,
     },
     /// Not processed: deliver it again, to anyone, no sooner than `after`.
     /// A log broker keeps its position before it and has nothing to do.

@@ -12,13 +12,23 @@ pub struct ResumeFrom(pub u64);
 /// Tracks which events of one partition are in work and which are terminal.
 ///
 /// The position moves only over a gap-free prefix of *delivered* events, so holes
-/// in the offsets (compaction, transaction markers) do not stall it.
+/// in the offsets (compaction, transaction markers) do not stall it. What it holds is
+/// bounded by the number of open events, however many others are finished beyond them.
 #[derive(Debug, Clone)]
 pub struct Watermark {
-    /// Delivered events that are not yet below the watermark, in order.
-    window: VecDeque<(u64, bool)>,
+    /// Delivered events that are not yet below the watermark, in order; the first is open.
+    window: VecDeque<Run>,
     next: u64,
     open: usize,
+}
+
+/// One open event, or all finished ones between two that are open. Between the latter
+/// no delivered event lies, so the holes are covered too.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    start: u64,
+    end: u64,
+    done: bool,
 }
 
 impl Watermark {
@@ -33,8 +43,8 @@ impl Watermark {
         if position < self.next {
             return false;
         }
-        self.window.push_back((position, false));
         self.next = position + 1;
+        self.window.push_back(Run { start: position, end: self.next, done: false });
         self.open += 1;
         true
     }
@@ -42,22 +52,37 @@ impl Watermark {
     /// Notes that the event at `position` is terminal. `false` when it was not
     /// open (settled twice, or never delivered here).
     pub fn finish(&mut self, position: u64) -> bool {
-        let Ok(at) = self.window.binary_search_by_key(&position, |(p, _)| *p) else {
+        let Ok(mut at) = self.window.binary_search_by_key(&position, |run| run.start) else {
             return false;
         };
-        if std::mem::replace(&mut self.window[at].1, true) {
+        if std::mem::replace(&mut self.window[at].done, true) {
             return false;
         }
         self.open -= 1;
-        while self.window.front().is_some_and(|(_, done)| *done) {
+        if at > 0 && self.window[at - 1].done {
+            at -= 1;
+            self.join(at);
+        }
+        if self.window.get(at + 1).is_some_and(|run| run.done) {
+            self.join(at);
+        }
+        // runs that are finished are joined, so there is one at most
+        if self.window.front().is_some_and(|run| run.done) {
             self.window.pop_front();
         }
         true
     }
 
+    /// Makes one run of this and the next.
+    fn join(&mut self, at: usize) {
+        if let Some(next) = self.window.remove(at + 1) {
+            self.window[at].end = next.end;
+        }
+    }
+
     /// Where reading must resume so that no unfinished event is skipped.
     pub fn resume_from(&self) -> ResumeFrom {
-        ResumeFrom(self.window.front().map_or(self.next, |(p, _)| *p))
+        ResumeFrom(self.window.front().map_or(self.next, |run| run.start))
     }
 
     /// Delivered events that are not terminal.
@@ -68,18 +93,7 @@ impl Watermark {
     /// Terminal events beyond [`resume_from`](Self::resume_from) as half-open
     /// ranges of positions, in order. They must not be handled again after a restart.
     pub fn finished_ahead(&self) -> Vec<(u64, u64)> {
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
-        let mut joined = false;
-        for &(position, done) in &self.window {
-            match ranges.last_mut() {
-                // no delivered event lies between, so the holes may be covered too
-                Some(last) if done && joined => last.1 = position + 1,
-                _ if done => ranges.push((position, position + 1)),
-                _ => {}
-            }
-            joined = done;
-        }
-        ranges
+        self.window.iter().filter(|run| run.done).map(|run| (run.start, run.end)).collect()
     }
 }
 
@@ -116,5 +130,22 @@ mod tests {
         assert!(!w.deliver(4), "a re-read event must not be tracked again");
         assert!(!w.finish(3), "nothing is finished twice");
         assert_eq!(w.resume_from(), ResumeFrom(11));
+    }
+
+    #[test]
+    fn c4_what_is_finished_takes_no_room_however_much_it_is() {
+        let mut w = Watermark::new(ResumeFrom(0));
+        for p in 0..10_000 {
+            w.deliver(p);
+        }
+        // in an order that leaves many runs to be joined later
+        for p in (1..10_000).step_by(2).chain((2..10_000).step_by(2)) {
+            assert!(w.finish(p));
+        }
+        assert_eq!(w.window.len(), 2);
+        assert_eq!(w.finished_ahead(), [(1, 10_000)]);
+        assert!(!w.finish(5_000), "nothing is finished twice");
+        assert!(w.finish(0));
+        assert_eq!((w.resume_from(), w.window.len(), w.open()), (ResumeFrom(10_000), 0, 0));
     }
 }

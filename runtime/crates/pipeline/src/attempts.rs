@@ -2,18 +2,38 @@
 
 use std::time::Duration;
 
+use sandbar_core::{Guarantees, PartitionId};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 
-use crate::{attempt::Report, subscription::Way};
+use crate::attempt::{Fate, Record, Report};
 
 /// Reports taken at once.
 const REPORTS: usize = 1024;
 /// How long an aborted attempt may take to notice.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Where an attempt reports to, and what it may leave to the settlement.
+#[derive(Clone)]
+pub(crate) struct Way {
+    reports: mpsc::Sender<Report>,
+    /// Where the events come from.
+    pub partition: PartitionId,
+    /// What the source does in one step with the acknowledgement.
+    pub guarantees: Guarantees,
+    /// Cancelled when nothing more is to be begun.
+    pub draining: CancellationToken,
+}
+
+impl Way {
+    pub(crate) async fn report(&self, record: Record, fate: Fate) {
+        // the loop only goes away when it has given up all of its events
+        let _ = self.reports.send(Report { record, fate }).await;
+    }
+}
 
 /// Tasks that report on every event that they were given, and that do not outlive
 /// this value.
@@ -28,9 +48,9 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// For at most `capacity` events at a time: with this much room no attempt has to
+    /// For at most `capacity` events of `partition` at a time: with this much room no attempt has to
     /// wait to report.
-    pub(crate) fn new(capacity: usize, atomic: bool) -> Self {
+    pub(crate) fn new(partition: PartitionId, capacity: usize, guarantees: Guarantees) -> Self {
         let (tx, reports) = mpsc::channel(capacity);
         let cancel = CancellationToken::new();
         Self {
@@ -38,7 +58,7 @@ impl Attempts {
             tasks: TaskTracker::new(),
             _cancel_on_drop: cancel.clone().drop_guard(),
             cancel,
-            way: Way { reports: tx, atomic },
+            way: Way { reports: tx, partition, guarantees, draining: CancellationToken::new() },
             reports,
         }
     }
@@ -66,6 +86,11 @@ impl Attempts {
 
     pub(crate) fn is_aborted(&self) -> bool {
         self.cancel.is_cancelled()
+    }
+
+    /// Lets those who wait to begin know that they will not.
+    pub(crate) fn drain(&self) {
+        self.way.draining.cancel();
     }
 
     /// Drops all attempts where they are and returns when they are gone, with what they

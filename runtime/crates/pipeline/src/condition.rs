@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sandbar_core::PartitionId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// A broker counts as away for so long after it was last found to be.
@@ -55,12 +55,40 @@ impl State {
     }
 }
 
+/// The outage breaker (contract R8), in the words of an electrician: closed, it lets
+/// attempts through. A handler that defers opens it, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerState {
+    /// Attempts start.
+    #[default]
+    Closed,
+    /// None does, until the pause is over.
+    Open,
+    /// One is on its way to find out.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// Every state, for metrics that list them all.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// The name used in metrics and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
+
 /// The facts that a state is derived from.
 #[derive(Debug, Default)]
 pub(crate) struct Condition {
     pub running: bool,
     pub draining: bool,
-    pub paused: bool,
+    pub breaker: BreakerState,
     pub failed: Option<String>,
     /// Why, and when it said so last.
     pub source_away: Option<(String, Instant)>,
@@ -95,7 +123,7 @@ impl Condition {
             (State::Unavailable, Some(reason.clone()))
         } else if self.draining {
             (State::Draining, None)
-        } else if self.paused {
+        } else if self.breaker != BreakerState::Closed {
             (State::Paused, None)
         } else {
             (State::Running, None)
@@ -152,6 +180,16 @@ pub struct StatsSnapshot {
     pub in_flight: i64,
     /// Events held back.
     pub held_back: i64,
+    /// Attempts deferred.
+    pub deferred: u64,
+    /// Retries that left for a retry topic.
+    pub delayed: u64,
+    /// Events that were handled before.
+    pub dedup_hits: u64,
+    /// Keys that wait behind a dead letter.
+    pub halted_keys: i64,
+    /// Whether attempts may start.
+    pub breaker: BreakerState,
     /// Age of the oldest unfinished event, seconds.
     pub oldest_unfinished_seconds: Option<f64>,
     /// Half of the events are settled within this time after they were taken in, seconds.

@@ -5,6 +5,8 @@
 //! headers are ours. All are text. An event that already is a dead letter keeps the
 //! location of its first failure; what describes the error is replaced.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sandbar_core::{Event, HandledBy, HandlerError, Header, Outgoing};
 use serde::{Deserialize, Serialize};
@@ -13,8 +15,10 @@ use crate::{DeadLetterConfig, clock, dialect};
 
 /// Together with every dialect's headers this keeps what we add below 8 KiB.
 const MESSAGE_MAX: usize = 1024;
-const BACKTRACE_MAX: usize = 1280;
+const BACKTRACE_MAX: usize = 1024;
 const TEXT_MAX: usize = 256;
+/// Ends a text that was cut.
+const MARK: &str = "…";
 
 const KAFKA: &str = "__dlq.errors.";
 const OURS: &str = "sandbar-dlq-";
@@ -28,6 +32,8 @@ pub struct DeadLetter {
     pub partition: u32,
     /// Its position there.
     pub offset: u64,
+    /// Its broker timestamp there, milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
     /// Consumer group of the subscription that failed last.
     pub group: String,
     /// Deliveries to that subscription, those counted by the broker included.
@@ -56,6 +62,9 @@ pub struct DeadLetter {
     pub redrives: u32,
     /// Identity of the event (contract I1) when it first failed.
     pub event_id: String,
+    /// Location of the dead letter that halts its key, where it was not attempted for
+    /// that (contract O4): `topic/partition/offset`.
+    pub blocked_by: Option<String>,
 }
 
 /// What is known of a failure when its event is given up.
@@ -68,6 +77,9 @@ pub(crate) struct Failure<'a> {
     pub group: &'a str,
     pub attempts: u32,
     pub redeliveries: u32,
+    /// How often it was redriven, where it does not say so itself.
+    pub redrives: u32,
+    pub blocked_by: Option<&'a str>,
     pub first_failed_ms: u64,
     pub now_ms: u64,
 }
@@ -84,6 +96,9 @@ impl DeadLetter {
             topic: kafka("topic").unwrap_or_default(),
             partition: number(kafka("partition")),
             offset: number(kafka("offset")),
+            timestamp_ms: ours("timestamp-ms")
+                .and_then(|t| t.parse().ok())
+                .unwrap_or(event.timestamp_ms),
             group: kafka("group").unwrap_or_default(),
             delivery_count: number(kafka("delivery.count")),
             message: kafka("message").unwrap_or_default(),
@@ -98,6 +113,7 @@ impl DeadLetter {
             attempts: number(ours("attempts")),
             redrives: number(ours("redrives")),
             event_id: ours("event-id").unwrap_or_default(),
+            blocked_by: ours("blocked-by"),
         })
     }
 
@@ -120,6 +136,7 @@ impl DeadLetter {
             topic: capped(&topic, TEXT_MAX),
             partition,
             offset,
+            timestamp_ms: before.as_ref().map_or(event.timestamp_ms, |b| b.timestamp_ms),
             group: capped(failure.group, TEXT_MAX),
             delivery_count: failure.redeliveries.saturating_add(failure.attempts),
             message: capped(&error.message, MESSAGE_MAX),
@@ -132,8 +149,9 @@ impl DeadLetter {
             first_failed_at: first.unwrap_or_else(|| clock::rfc3339(failure.first_failed_ms)),
             last_failed_at: clock::rfc3339(failure.now_ms),
             attempts: failure.attempts,
-            redrives: before.as_ref().map_or(0, |b| b.redrives),
+            redrives: before.as_ref().map_or(failure.redrives, |b| b.redrives),
             event_id: capped(&id.unwrap_or_else(|| event.id()), 2 * TEXT_MAX),
+            blocked_by: failure.blocked_by.map(|at| capped(at, 2 * TEXT_MAX)),
         }
     }
 
@@ -162,11 +180,15 @@ impl DeadLetter {
         if let Some(backtrace) = &self.backtrace {
             add(OURS, "backtrace", backtrace);
         }
+        add(OURS, "timestamp-ms", &self.timestamp_ms.to_string());
         add(OURS, "first-failed-at", &self.first_failed_at);
         add(OURS, "last-failed-at", &self.last_failed_at);
         add(OURS, "attempts", &self.attempts.to_string());
         add(OURS, "redrives", &self.redrives.to_string());
         add(OURS, "event-id", &self.event_id);
+        if let Some(blocked_by) = &self.blocked_by {
+            add(OURS, "blocked-by", blocked_by);
+        }
         headers
     }
 }
@@ -192,6 +214,29 @@ pub(crate) fn envelope(event: &Event, failure: &Failure<'_>, to: &DeadLetterConf
     }
 }
 
+/// The headers that the event inside of `letter` had. Another family's headers are part
+/// of the letter where they stand behind ours; before them they are the event's own.
+pub(crate) fn headers_of_the_event(letter: &Event) -> Arc<[Header]> {
+    let ours = |h: &Header| h.name.starts_with(OURS) || h.name.starts_with(KAFKA);
+    let begin = letter.headers.iter().position(ours).unwrap_or(letter.headers.len());
+    let kept =
+        |(at, h): &(usize, &Header)| !ours(h) && (*at < begin || !dialect::is_owned(&h.name));
+    letter.headers.iter().enumerate().filter(kept).map(|(_, h)| h.clone()).collect()
+}
+
+/// Where the event inside of `letter` first failed: topic, partition and position.
+/// `None` where that is missing or damaged, for its identity may hang on it.
+pub(crate) fn first_location(letter: &Event) -> Option<(Arc<str>, u32, u64)> {
+    let topic = whole(text(letter, KAFKA, "topic")?)?;
+    let partition = text(letter, KAFKA, "partition")?.parse().ok()?;
+    Some((topic.into(), partition, text(letter, KAFKA, "offset")?.parse().ok()?))
+}
+
+/// `text` unless it is empty or was cut.
+pub(crate) fn whole(text: String) -> Option<String> {
+    (!text.is_empty() && !text.ends_with(MARK)).then_some(text)
+}
+
 fn text(event: &Event, prefix: &str, name: &str) -> Option<String> {
     let mut named = event.headers.iter().filter(|h| h.name.strip_prefix(prefix) == Some(name));
     // the last one counts, as in Kafka's own readers
@@ -205,7 +250,6 @@ fn number<N: std::str::FromStr + Default>(text: Option<String>) -> N {
 
 /// `text` cut to at most `max` bytes, marked where it was cut.
 fn capped(text: &str, max: usize) -> String {
-    const MARK: &str = "…";
     if text.len() <= max {
         return text.to_owned();
     }

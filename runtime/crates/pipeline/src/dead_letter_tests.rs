@@ -38,10 +38,12 @@ fn bury(event: &Event, error: &HandlerError, dialect: Dialect, now_ms: u64) -> O
         group: "sandbar.router",
         attempts: 5,
         redeliveries: 2,
+        redrives: 0,
+        blocked_by: None,
         first_failed_ms: now_ms - 60_000,
         now_ms,
     };
-    envelope(event, &failure, &DeadLetterConfig { topic: "router.dlq".into(), dialect })
+    envelope(event, &failure, &DeadLetterConfig { dialect, ..DeadLetterConfig::new("router.dlq") })
 }
 
 const NOW: u64 = 1_795_257_000_000;
@@ -91,6 +93,7 @@ fn d2_the_envelope_in_full() {
     sandbar-dlq-error-class: trap
     sandbar-dlq-error-code: bad-order
     sandbar-dlq-backtrace: 0: handle\n1: main
+    sandbar-dlq-timestamp-ms: 1700000000123
     sandbar-dlq-first-failed-at: 2026-11-21T10:29:00.000Z
     sandbar-dlq-last-failed-at: 2026-11-21T10:30:00.000Z
     sandbar-dlq-attempts: 5
@@ -145,6 +148,7 @@ fn d2_what_is_written_is_what_is_read() {
       "topic": "orders",
       "partition": 3,
       "offset": 42,
+      "timestamp_ms": 1700000000123,
       "group": "sandbar.router",
       "delivery_count": 7,
       "message": "unreachable executed",
@@ -158,7 +162,8 @@ fn d2_what_is_written_is_what_is_read() {
       "last_failed_at": "2026-11-21T10:30:00.000Z",
       "attempts": 5,
       "redrives": 0,
-      "event_id": "7"
+      "event_id": "7",
+      "blocked_by": null
     }
     "#);
     assert_eq!(DeadLetter::parse(&event()), None);
@@ -228,10 +233,16 @@ fn d2_our_headers_stay_below_8_kib_whatever_the_error_says() {
             group: &long,
             attempts: u32::MAX,
             redeliveries: u32::MAX,
+            redrives: u32::MAX,
+            blocked_by: Some(&long),
             first_failed_ms: 0,
             now_ms: u64::MAX,
         };
-        let letter = envelope(&event, &failure, &DeadLetterConfig { topic: "dlq".into(), dialect });
+        let letter = envelope(
+            &event,
+            &failure,
+            &DeadLetterConfig { dialect, ..DeadLetterConfig::new("dlq") },
+        );
         let ours = letter.size() - event.size();
         assert!(ours <= 8 * 1024, "{ours} bytes with {dialect:?}");
         assert!(DeadLetter::parse(&stored(letter)).unwrap().message.ends_with('…'));

@@ -23,6 +23,11 @@ pub(crate) fn owns(dialect: Dialect, name: &str) -> bool {
     }
 }
 
+/// Whether the header `name` is one that any dialect writes.
+pub(crate) fn is_owned(name: &str) -> bool {
+    [Dialect::Spring, Dialect::Connect, Dialect::Streams].iter().any(|d| owns(*d, name))
+}
+
 /// The headers that `dialect` adds to `letter`, the dead letter of `event`.
 pub(crate) fn headers(dialect: Dialect, letter: &DeadLetter, event: &Event) -> Vec<Header> {
     let text =

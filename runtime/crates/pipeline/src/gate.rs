@@ -2,20 +2,26 @@
 //! defers and a run of failures both close it, one answered probe opens it again.
 
 use std::{
-    sync::Arc,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use parking_lot::{Mutex, RwLock};
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{Breaker, SubscriptionStats};
+use crate::{Breaker, BreakerState, SubscriptionStats};
 
 /// One gate per subscription, passed by all of its partitions.
 pub(crate) struct Gate {
-    state: watch::Sender<GateState>,
+    state: RwLock<GateState>,
+    /// Who is told of a change, in this order: a `watch` would wake in a random one, and
+    /// no simulation could be repeated.
+    watches: Mutex<Vec<Weak<Notify>>>,
     /// Retryable failures since the last answer.
     failures: AtomicU32,
+    /// Probes that were asked for.
+    probes: AtomicU64,
     breaker: Breaker,
     stats: Arc<SubscriptionStats>,
 }
@@ -30,8 +36,19 @@ enum GateState {
     },
     /// One attempt is on its way to find out.
     Probing {
+        probe: u64,
         pause: Duration,
     },
+}
+
+impl From<GateState> for BreakerState {
+    fn from(state: GateState) -> Self {
+        match state {
+            GateState::Open => Self::Closed,
+            GateState::Paused { .. } => Self::Open,
+            GateState::Probing { .. } => Self::HalfOpen,
+        }
+    }
 }
 
 /// What a partition may do now.
@@ -47,12 +64,18 @@ pub(crate) enum Outlook {
 
 /// The right to probe. Dropped without an answer (the attempt was aborted), it
 /// lets the next one try.
-pub(crate) struct Probe(Arc<Gate>);
+pub(crate) struct Probe {
+    gate: Arc<Gate>,
+    number: u64,
+}
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.0.step(|state| match state {
-            GateState::Probing { pause } => GateState::Paused { until: Instant::now(), pause },
+        self.gate.step(|state| match state {
+            // another one may have taken its place since
+            GateState::Probing { probe, pause } if probe == self.number => {
+                GateState::Paused { until: Instant::now(), pause }
+            }
             other => other,
         });
     }
@@ -60,17 +83,22 @@ impl Drop for Probe {
 
 impl Gate {
     pub(crate) fn new(breaker: Breaker, stats: Arc<SubscriptionStats>) -> Arc<Self> {
-        let state = watch::Sender::new(GateState::Open);
-        Arc::new(Self { state, failures: AtomicU32::new(0), breaker, stats })
+        let state = RwLock::new(GateState::Open);
+        let (failures, probes) = (AtomicU32::new(0), AtomicU64::new(0));
+        Arc::new(Self { state, watches: Mutex::default(), failures, probes, breaker, stats })
     }
 
     /// A listener that wakes a partition when the gate changes.
     pub(crate) fn watch(&self) -> GateWatch {
-        GateWatch(self.state.subscribe())
+        let watch = Arc::default();
+        let mut watches = self.watches.lock();
+        watches.retain(|watch| watch.strong_count() > 0);
+        watches.push(Arc::downgrade(&watch));
+        GateWatch(watch)
     }
 
     pub(crate) fn outlook(&self) -> Outlook {
-        match *self.state.borrow() {
+        match *self.state.read() {
             GateState::Open => Outlook::Open,
             GateState::Probing { .. } => Outlook::Shut(None),
             GateState::Paused { until, .. } if Instant::now() < until => Outlook::Shut(Some(until)),
@@ -80,12 +108,14 @@ impl Gate {
 
     /// The right to probe, if it is time for one and no other partition was quicker.
     pub(crate) fn probe(self: &Arc<Self>) -> Option<Probe> {
-        let now = Instant::now();
+        let (now, number) = (Instant::now(), self.probes.fetch_add(1, Ordering::Relaxed));
         let won = self.step(|state| match state {
-            GateState::Paused { until, pause } if until <= now => GateState::Probing { pause },
+            GateState::Paused { until, pause } if until <= now => {
+                GateState::Probing { probe: number, pause }
+            }
             other => other,
         });
-        won.then(|| Probe(self.clone()))
+        won.then(|| Probe { gate: self.clone(), number })
     }
 
     /// An attempt got an answer, whatever it says about the event.
@@ -95,7 +125,7 @@ impl Gate {
             self.failures.store(0, Ordering::Relaxed);
         }
         // only a probe opens: an attempt begun before the pause proves nothing
-        if matches!(*self.state.borrow(), GateState::Probing { .. }) {
+        if matches!(*self.state.read(), GateState::Probing { .. }) {
             self.step(|state| match state {
                 GateState::Probing { .. } => GateState::Open,
                 other => other,
@@ -110,7 +140,7 @@ impl Gate {
         let on = limit > 0;
         self.step(|state| match state {
             GateState::Open if on && failures >= limit => paused(first),
-            GateState::Probing { pause } if on => paused((pause * 2).clamp(first, max_pause)),
+            GateState::Probing { pause, .. } if on => paused((pause * 2).clamp(first, max_pause)),
             // closed by `defer` alone, and the handler no longer defers
             GateState::Probing { .. } => GateState::Open,
             other => other,
@@ -127,14 +157,19 @@ impl Gate {
 
     /// Applies `next` in one step; whether it changed anything.
     fn step(&self, next: impl FnOnce(GateState) -> GateState) -> bool {
-        let changed = self.state.send_if_modified(|state| {
-            let old = std::mem::replace(state, next(*state));
-            *state != old
-        });
-        if changed {
-            self.stats.set_paused(*self.state.borrow() != GateState::Open);
+        {
+            let mut state = self.state.write();
+            let old = *state;
+            *state = next(old);
+            if *state == old {
+                return false;
+            }
+            // within the lock, or an older state could be the last one that is told
+            self.stats.set_breaker((*state).into());
         }
-        changed
+        let watches = self.watches.lock();
+        watches.iter().filter_map(Weak::upgrade).for_each(|watch| watch.notify_one());
+        true
     }
 }
 
@@ -143,14 +178,12 @@ fn paused(pause: Duration) -> GateState {
 }
 
 /// Wakes a partition when the gate changes.
-pub(crate) struct GateWatch(watch::Receiver<GateState>);
+pub(crate) struct GateWatch(Arc<Notify>);
 
 impl GateWatch {
-    pub(crate) async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
-            // the gate lives as long as its subscription, which the waiter holds
-            std::future::pending::<()>().await;
-        }
+    /// Waits for a change since the last one seen here. Cancel-safe.
+    pub(crate) async fn changed(&self) {
+        self.0.notified().await;
     }
 }
 
@@ -199,6 +232,21 @@ mod tests {
         gate.answered();
         drop(probe);
         assert_eq!(gate.outlook(), Outlook::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r8_a_probe_that_is_aborted_late_does_not_let_another_one_in_beside_the_next() {
+        let gate = gate(1);
+        gate.failed();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let first = gate.probe().unwrap();
+        // an attempt begun before the pause fails, too
+        gate.failed();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let _second = gate.probe().unwrap();
+        drop(first);
+        assert_eq!(wait(&gate), None);
+        assert!(gate.probe().is_none());
     }
 
     #[tokio::test(start_paused = true)]

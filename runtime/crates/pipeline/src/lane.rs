@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use sandbar_core::Event;
 
-use crate::Ordering;
+use crate::{
+    Ordering,
+    faults::{Fault, planted},
+};
 
 /// The lanes of one partition, so that topic and partition need not be part of a
 /// lane's name. An event that is not on any lane is ready at once.
@@ -21,18 +24,24 @@ pub(crate) struct Lanes<T> {
     /// Heads of lanes and events without one, by age: the oldest goes first, so that a
     /// long lane does not hold the committed position ever further behind the others.
     ready: BTreeMap<u64, T>,
+    /// The same before they were looked at, where each is to be first.
+    unseen: Option<BTreeMap<u64, T>>,
     /// Age of the youngest event that was ever taken.
     begun: Option<u64>,
 }
 
 impl<T> Lanes<T> {
-    pub(crate) fn new(ordering: Ordering) -> Self {
-        Self { ordering, busy: HashMap::new(), ready: BTreeMap::new(), begun: None }
+    /// With `look`, every head has to be taken by [`unseen`](Self::unseen) and put back by
+    /// [`again`](Self::again) before it is ready.
+    pub(crate) fn new(ordering: Ordering, look: bool) -> Self {
+        let unseen = look.then(BTreeMap::new);
+        Self { ordering, busy: HashMap::new(), ready: BTreeMap::new(), unseen, begun: None }
     }
 
     /// The lane of an event, if it has one.
     pub(crate) fn lane_of(&self, event: &Event) -> Option<Bytes> {
         match self.ordering {
+            _ if planted(Fault::LanesShared) => None,
             Ordering::Key => event.key.clone(),
             Ordering::Partition => Some(Bytes::new()),
             Ordering::None => None,
@@ -47,22 +56,30 @@ impl<T> Lanes<T> {
                 Entry::Vacant(free) => drop(free.insert(VecDeque::new())),
             }
         }
-        self.ready.insert(age, item);
+        self.lead(age, item);
     }
 
-    /// Makes an event ready again that still holds its lane: a retry that is due.
+    /// Takes all heads that were not looked at.
+    pub(crate) fn unseen(&mut self) -> Vec<T> {
+        self.unseen.as_mut().map(std::mem::take).into_iter().flatten().map(|(_, i)| i).collect()
+    }
+
+    /// Makes an event ready that holds its lane: a retry that is due.
     pub(crate) fn again(&mut self, age: u64, item: T) {
         self.ready.insert(age, item);
     }
 
     /// The event that held `lane` is terminal: the next one is ready.
     pub(crate) fn leave(&mut self, lane: Bytes) {
-        if let Entry::Occupied(mut queue) = self.busy.entry(lane) {
-            match queue.get_mut().pop_front() {
-                Some((age, next)) => drop(self.ready.insert(age, next)),
-                None => drop(queue.remove()),
-            }
+        let Entry::Occupied(mut queue) = self.busy.entry(lane) else { return };
+        match queue.get_mut().pop_front() {
+            Some((age, next)) => self.lead(age, next),
+            None => drop(queue.remove()),
         }
+    }
+
+    fn lead(&mut self, age: u64, item: T) {
+        self.unseen.as_mut().unwrap_or(&mut self.ready).insert(age, item);
     }
 
     /// Number of events that could run now.
@@ -101,7 +118,7 @@ mod tests {
 
     #[test]
     fn o1_a_lane_gives_one_event_at_a_time_in_order() {
-        let mut lanes = Lanes::new(Ordering::Key);
+        let mut lanes = Lanes::new(Ordering::Key, false);
         let (a, b) = (Bytes::from("a"), Bytes::from("b"));
         lanes.admit(Some(a.clone()), 1, 1);
         lanes.admit(Some(a.clone()), 2, 2);
@@ -119,8 +136,25 @@ mod tests {
     }
 
     #[test]
+    fn i2_with_a_look_first_heads_are_ready_only_when_they_are_put_back() {
+        let mut lanes = Lanes::new(Ordering::Key, true);
+        let a = Bytes::from("a");
+        lanes.admit(Some(a.clone()), 1, 1);
+        lanes.admit(Some(a.clone()), 2, 2);
+        lanes.admit(None, 3, 3);
+        assert_eq!(
+            (take(&mut lanes), lanes.unseen(), lanes.unseen()),
+            (vec![], vec![1, 3], vec![])
+        );
+        lanes.again(1, 1);
+        assert_eq!(take(&mut lanes), [1]);
+        lanes.leave(a);
+        assert_eq!((take(&mut lanes), lanes.unseen()), (vec![], vec![2]));
+    }
+
+    #[test]
     fn c1_the_oldest_ready_event_goes_first_and_a_drain_keeps_those_behind_finished_work() {
-        let mut lanes = Lanes::new(Ordering::Key);
+        let mut lanes = Lanes::new(Ordering::Key, false);
         let (a, b) = (Bytes::from("a"), Bytes::from("b"));
         lanes.admit(Some(a.clone()), 0, 0);
         lanes.admit(Some(a.clone()), 1, 1);
@@ -149,11 +183,11 @@ mod tests {
             timestamp_ms: 0,
             attributes: [].into(),
         };
-        let keyed = Lanes::<u32>::new(Ordering::Key);
+        let keyed = Lanes::<u32>::new(Ordering::Key, false);
         assert_eq!(keyed.lane_of(&event(Some(""))), Some(Bytes::new()));
         assert_eq!(keyed.lane_of(&event(None)), None);
-        let whole = Lanes::<u32>::new(Ordering::Partition);
+        let whole = Lanes::<u32>::new(Ordering::Partition, false);
         assert_eq!(whole.lane_of(&event(None)), whole.lane_of(&event(Some("k"))));
-        assert_eq!(Lanes::<u32>::new(Ordering::None).lane_of(&event(Some("k"))), None);
+        assert_eq!(Lanes::<u32>::new(Ordering::None, false).lane_of(&event(Some("k"))), None);
     }
 }

@@ -6,6 +6,8 @@ use std::{collections::HashMap, time::Duration};
 use sandbar_core::{AckToken, Disposition, Settlement};
 use tokio::time::Instant;
 
+use crate::faults::{Fault, planted};
+
 /// What is in here at the end is released, and nothing else is said of it
 /// (contract C1, R7, H6).
 #[derive(Default)]
@@ -46,6 +48,9 @@ impl Ledger {
     pub(crate) fn releases(&self) -> Vec<Settlement> {
         let now = Instant::now();
         let release = |(token, entry): (&AckToken, &Entry)| {
+            if planted(Fault::AbortedSettled) {
+                return Settlement::done(*token);
+            }
             let left = entry.not_before.map(|due| due.saturating_duration_since(now));
             let disposition = Disposition::Release { after: left.unwrap_or(Duration::ZERO) };
             Settlement { token: *token, disposition }

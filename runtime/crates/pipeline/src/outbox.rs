@@ -32,13 +32,21 @@ pub struct Outputs {
     pub named: HashMap<String, Output>,
     /// For dead letters.
     pub dead_letters: Output,
+    /// The connection that the events come from, for what the pipeline keeps there
+    /// itself: delayed retries and notes on halted keys.
+    pub own: Output,
 }
 
 impl Outputs {
     /// One connection for everything.
     pub fn single(connection: impl Into<Arc<str>>, sink: Arc<dyn Sink>) -> Self {
         let output = Output { connection: connection.into(), sink };
-        Self { default: output.clone(), named: HashMap::new(), dead_letters: output }
+        Self {
+            default: output.clone(),
+            named: HashMap::new(),
+            dead_letters: output.clone(),
+            own: output,
+        }
     }
 
     /// The output that an event names; `None` where it was not granted.

@@ -1,33 +1,35 @@
 //! One partition: events are taken in, put on their lanes, handed out to attempts,
-//! and settled. The loop is [`Work::run`]; everything below it is one of its steps.
+//! and settled. The loop is [`Work::run`]; everything below it is one of its steps, and
+//! `pace.rs` says how much of each there may be now.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod pace;
 
-use sandbar_core::{Delivery, Outgoing, Partition, PartitionId, SourceError};
+use std::{sync::Arc, time::Duration};
+
+use sandbar_core::{Delivery, Guarantees, Partition, PartitionId, SourceError};
 use tokio::{
     select,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until, timeout_at},
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep_until},
 };
 
+use self::pace::window;
 use crate::{
     Stop, Subscription,
-    attempt::{End, Fate, Record, Report},
+    agenda::Agenda,
+    attempt::{End, Ending, Fate, Record, Report},
     attempts::Attempts,
-    backoff::{Backoff, Throttle},
-    condition::{AWAY_FOR, PartitionCondition},
+    backoff::Backoff,
+    faults::{Fault, planted},
+    finished::Finished,
     gate::{GateWatch, Outlook},
+    health::Health,
     lane::Lanes,
     ledger::Ledger,
-    port::{Arrival, Finished, Port},
+    port::{Arrival, Port},
     stop::Phase,
     subscription::Turn,
 };
-
-/// How often the partition says how it is doing.
-const TICK: Duration = Duration::from_secs(1);
-/// How long a last release may take where no deadline says it.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Works on `partition` until `stop` says otherwise. When it returns, no attempt of
 /// the partition runs any more and everything unfinished is released.
@@ -38,9 +40,9 @@ pub(crate) async fn run_partition(
     partition: Box<dyn Partition>,
     subscription: Arc<Subscription>,
     stop: Stop,
-    atomic: bool,
+    guarantees: Guarantees,
 ) -> Result<(), SourceError> {
-    let mut work = Work::new(partition, subscription, stop, atomic);
+    let mut work = Work::new(partition, subscription, stop, guarantees);
     let result = work.run().await;
     // the partition may be another process's in a moment: nothing may run on (contract O1)
     work.abort().await;
@@ -50,6 +52,9 @@ pub(crate) async fn run_partition(
 struct Work {
     id: PartitionId,
     subscription: Arc<Subscription>,
+    guarantees: Guarantees,
+    /// What comes here are parcels.
+    is_inbox: bool,
     port: Port,
     stop: Stop,
 
@@ -57,10 +62,10 @@ struct Work {
     lanes: Lanes<Record>,
     /// Number of events taken in.
     taken_in: u64,
-    /// By the time when they are due, and in order within it.
-    waiting: BTreeMap<(Instant, u64), Waiting>,
-    next_wait: u64,
+    later: Agenda<Later>,
     finished: Finished,
+    /// Settled events whose mark is being written; they count as unfinished (contract C4).
+    unmarked: usize,
 
     attempts: Attempts,
     arrived: Vec<Report>,
@@ -70,24 +75,17 @@ struct Work {
     shut: bool,
     gate_opens: Option<Instant>,
 
-    halted: Option<String>,
-    /// Why the broker is thought to be away, and since when this was last seen.
-    away: Option<(String, Instant)>,
+    health: Health,
     refusals: Backoff,
-    log: Throttle,
-    tick: Instant,
 }
 
 /// Something that is done later.
-enum Waiting {
+enum Later {
     Attempt(Record),
+    /// A parcel that came before its time (contract R1).
+    Admit(Record),
     /// Its dead letter was refused: offer it again (contract D1).
-    Settle(Record, End, Vec<Outgoing>),
-}
-
-/// Unfinished events that one partition may have (contract C4).
-fn window(subscription: &Subscription) -> usize {
-    subscription.config.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)
+    Settle(Record, Ending),
 }
 
 impl Work {
@@ -95,36 +93,38 @@ impl Work {
         partition: Box<dyn Partition>,
         subscription: Arc<Subscription>,
         stop: Stop,
-        atomic: bool,
+        guarantees: Guarantees,
     ) -> Self {
-        let work = Self {
-            id: partition.id().clone(),
+        let id = partition.id().clone();
+        Self {
+            is_inbox: *id.topic == *subscription.config.inbox(),
+            health: Health::new(id.clone(), subscription.stats.clone()),
+            guarantees,
             port: Port::new(partition),
             stop,
             ledger: Ledger::default(),
-            lanes: Lanes::new(subscription.config.ordering),
+            lanes: Lanes::new(subscription.config.ordering, subscription.dedup.is_some()),
             taken_in: 0,
-            waiting: BTreeMap::new(),
-            next_wait: 0,
+            later: Agenda::default(),
             finished: Finished::default(),
-            attempts: Attempts::new(window(&subscription), atomic),
+            unmarked: 0,
+            attempts: Attempts::new(id.clone(), window(&subscription), guarantees),
             arrived: Vec::new(),
             gate: subscription.gate.watch(),
             shut: false,
             gate_opens: None,
-            halted: None,
-            away: None,
             refusals: Backoff::default(),
-            log: Throttle::default(),
-            tick: Instant::now() + TICK,
+            id,
             subscription,
-        };
-        work.tell();
-        work
+        }
     }
 
     async fn run(&mut self) -> Result<(), SourceError> {
+        if !self.knows_halted_keys().await {
+            return Ok(());
+        }
         loop {
+            self.look_at_heads();
             self.start_attempts(None);
             self.port.settle(&mut self.finished);
             if self.is_over() {
@@ -149,6 +149,28 @@ impl Work {
                     Arrival::Settled(batch, result) => self.take_settled(batch, result)?,
                 },
             }
+        }
+    }
+
+    /// Waits until all is known that the partition's owner before this one has noted
+    /// (contract O4). `false` if it is to be given back by then.
+    async fn knows_halted_keys(&mut self) -> bool {
+        let Some(halted) = &self.subscription.halted else { return true };
+        select! {
+            biased;
+            () = self.stop.draining() => false,
+            () = halted.catch_up() => true,
+        }
+    }
+
+    /// Finds out which events were handled before (contract I1). What a drain finds here
+    /// is left to the next owner.
+    fn look_at_heads(&mut self) {
+        let Some(dedup) = self.subscription.dedup.clone() else { return };
+        let heads = self.lanes.unseen();
+        if !heads.is_empty() {
+            let subscription = self.subscription.clone();
+            self.attempts.spawn(heads.len(), |way| subscription.screen(dedup, heads, way));
         }
     }
 
@@ -192,7 +214,7 @@ impl Work {
     fn take_in(&mut self, received: Result<Vec<Delivery>, SourceError>) -> Result<(), SourceError> {
         let deliveries = match received {
             Ok(deliveries) => deliveries,
-            Err(SourceError::Fatal(reason)) => return Err(SourceError::Fatal(reason)),
+            Err(gone @ (SourceError::Fatal(_) | SourceError::Fenced(_))) => return Err(gone),
             Err(error) => {
                 self.lost_broker(&error.to_string());
                 return Ok(());
@@ -208,46 +230,81 @@ impl Work {
             let lane = self.lanes.lane_of(&delivery.event);
             let age = self.taken_in;
             self.taken_in += 1;
-            self.lanes.admit(lane.clone(), age, Record::new(delivery, lane, age));
+            let record = Record::new(delivery, lane.clone(), age);
+            if self.is_inbox {
+                self.take_in_parcel(record, received);
+            } else {
+                self.lanes.admit(lane, age, record);
+            }
         }
         Ok(())
+    }
+
+    fn take_in_parcel(&mut self, record: Record, received: Instant) {
+        let now_ms = self.subscription.now_ms();
+        let record = record.opened(&self.subscription.config.group, now_ms);
+        let due_ms = record.ticket.parcel.as_ref().map_or(0, |parcel| parcel.due_ms);
+        let (age, lane) = (record.ticket.age, record.ticket.lane.clone());
+        match due_ms.checked_sub(now_ms).filter(|early| *early > 0) {
+            Some(early) => {
+                let due = received + Duration::from_millis(early);
+                self.ledger.retry_at(record.ticket.token, due);
+                self.later.push(due, Later::Admit(record));
+            }
+            None => self.lanes.admit(lane, age, record),
+        }
     }
 
     /// Obeys what the attempts say.
     fn take_reports(&mut self) {
         let mut reports = std::mem::take(&mut self.arrived);
-        let draining = matches!(self.stop.phase(), Phase::Drain(_));
-        for Report { mut record, fate } in reports.drain(..) {
+        let draining = self.stop.phase().deadline().is_some();
+        for Report { record, fate } in reports.drain(..) {
             match fate {
                 // released at the end; it keeps its lane, so nothing overtakes it (contract R7)
-                Fate::Retry { .. } | Fate::Defer if draining => {}
-                Fate::Done { end, effects } => {
-                    // the next event of the lane need not wait for the settlement: they
-                    // are settled in this order, and together if at all
-                    if let Some(lane) = record.ticket.lane.take() {
-                        self.lanes.leave(lane);
-                    }
-                    self.finished.push(record, end, effects);
-                }
-                Fate::Retry { after, class } => {
+                Fate::New | Fate::Retry { .. } | Fate::Defer if draining => {}
+                Fate::Untouched => {}
+                Fate::Marked => self.unmarked -= 1,
+                Fate::New => self.lanes.again(record.ticket.age, record),
+                Fate::Done(ending) => self.finish(record, ending),
+                Fate::Retry { due, class } => {
                     self.subscription.stats.retried.of(class).inc();
-                    record.call.attempt += 1;
-                    let due = Instant::now() + after;
-                    self.ledger.retry_at(record.ticket.token, due);
-                    self.wait(due, Waiting::Attempt(record));
+                    self.retry(record, due);
                 }
-                Fate::Defer => {
-                    // as if it had not been begun: its age does not count either
-                    if record.call.attempt == 1 {
-                        record.ticket.first_attempt = None;
-                    }
-                    self.lanes.again(record.ticket.age, record);
-                }
-                Fate::Halt { reason } => self.halt(reason),
+                Fate::Defer => self.defer(record),
+                Fate::Halt { reason } => self.health.halt(reason, &self.ledger),
             }
         }
         // keep the buffer
         self.arrived = reports;
+    }
+
+    fn finish(&mut self, mut record: Record, ending: Ending) {
+        // the next event of the lane need not wait for the settlement, since they are settled
+        // in this order, and together if at all; unless it must not pass one that fails there
+        let waits = self.subscription.config.waits_for_failed() && ending.may_fail();
+        if let Some(lane) = record.ticket.lane.take_if(|_| !waits) {
+            self.lanes.leave(lane);
+        }
+        self.finished.push(record, ending, self.guarantees);
+    }
+
+    fn retry(&mut self, mut record: Record, due: Instant) {
+        let leaves = planted(Fault::LaneLeftForRetry);
+        if let Some(lane) = record.ticket.lane.take_if(|_| leaves) {
+            self.lanes.leave(lane);
+        }
+        record.call.attempt += 1;
+        self.ledger.retry_at(record.ticket.token, due);
+        self.later.push(due, Later::Attempt(record));
+    }
+
+    fn defer(&mut self, mut record: Record) {
+        // as if it had not been begun: its age does not count either
+        if record.call.attempt == 1 {
+            record.ticket.first_attempt = None;
+        }
+        self.lanes.again(record.ticket.age, record);
     }
 
     fn take_settled(
@@ -258,29 +315,24 @@ impl Work {
         match result {
             Ok(()) => {
                 self.found_broker();
-                self.count(&batch);
+                batch.lanes().for_each(|lane| self.lanes.leave(lane));
+                let unmarked = batch.settled(&mut self.ledger, &self.subscription.stats);
+                if !unmarked.is_empty() {
+                    self.unmarked += unmarked.len();
+                    let subscription = self.subscription.clone();
+                    self.attempts.spawn(unmarked.len(), |way| subscription.remember(unmarked, way));
+                }
                 return Ok(());
             }
             Err(SourceError::Unavailable(reason)) => self.lost_broker(&reason),
-            Err(SourceError::Fatal(reason)) => return Err(SourceError::Fatal(reason)),
+            Err(gone @ (SourceError::Fatal(_) | SourceError::Fenced(_))) => return Err(gone),
             Err(SourceError::Rejected { token, reason }) => {
-                let Some((record, end, effects)) = batch.remove(token) else {
+                let Some((record, ending)) = batch.remove(token) else {
                     let reason =
                         format!("the source refused a delivery that was not settled: {reason}");
                     return Err(SourceError::Fatal(reason));
                 };
-                if let End::DeadLettered(_) = end {
-                    // only this one waits: the others are not at fault
-                    let event = record.delivered().id();
-                    self.complain(&format!(
-                        "the dead letter of event {event} is refused: {reason}"
-                    ));
-                    let again = Instant::now() + self.refusals.next();
-                    self.wait(again, Waiting::Settle(record, end, effects));
-                } else {
-                    let subscription = self.subscription.clone();
-                    self.attempts.spawn(1, |way| subscription.refuse(record, reason, way));
-                }
+                self.take_refused(record, ending, reason);
             }
         }
         // none of the batch is settled: it goes first the next time, in its order
@@ -289,34 +341,28 @@ impl Work {
         Ok(())
     }
 
-    /// Closes the books on settled events.
-    fn count(&mut self, settled: &Finished) {
-        let stats = &self.subscription.stats;
-        let now = Instant::now();
-        let (mut handled, mut skipped, mut published) = (0, 0, 0);
-        for (record, end, effects) in settled.iter() {
-            if let Some(received) = self.ledger.close(record.ticket.token) {
-                stats.latency.record(now - received);
+    /// The effects of an event were refused, and with them its settlement.
+    fn take_refused(&mut self, record: Record, ending: Ending, reason: String) {
+        match ending.end {
+            End::DeadLettered(_) => {
+                // only this one waits: the others are not at fault
+                let event = record.delivered().id();
+                let complaint = format!("the dead letter of event {event} is refused: {reason}");
+                self.health.complain(&complaint, &self.ledger);
+                let again = Instant::now() + self.refusals.next();
+                self.later.push(again, Later::Settle(record, ending));
             }
-            match end {
-                End::Handled => {
-                    handled += 1;
-                    published += effects as u64;
-                }
-                End::Skipped => skipped += 1,
-                End::DeadLettered(class) => {
-                    stats.dead_lettered.of(class).inc();
-                }
-                End::Dropped(class) => {
-                    stats.dropped.of(class).inc();
-                }
+            // its topic must not cost it its attempts
+            End::Delayed { due, class } => {
+                self.attempts.spawn(1, |way| async move {
+                    way.report(record, Fate::Retry { due, class }).await;
+                });
+            }
+            End::Handled | End::Skipped | End::Duplicate | End::Dropped(_) => {
+                let subscription = self.subscription.clone();
+                self.attempts.spawn(1, |way| subscription.refuse(record, reason, way));
             }
         }
-        // once per batch: these lines are shared by all workers
-        stats.handled.inc_by(handled);
-        stats.skipped.inc_by(skipped);
-        stats.published.inc_by(published);
-        stats.in_flight.dec_by(settled.iter().count() as i64);
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -324,9 +370,18 @@ impl Work {
             // what was not begun is released at the end, but for the events that younger
             // ones have overtaken: a position behind those would repeat finished work
             self.lanes.forget_younger();
-            for waiting in std::mem::take(&mut self.waiting).into_values() {
-                if let Waiting::Settle(record, end, effects) = waiting {
-                    self.finished.push(record, end, effects);
+            self.attempts.drain();
+            for later in self.later.clear() {
+                match later {
+                    Later::Settle(record, ending) => {
+                        self.finished.push(record, ending, self.guarantees);
+                    }
+                    Later::Attempt(record) if planted(Fault::ShutdownBuries) => {
+                        let subscription = self.subscription.clone();
+                        let why = "the attempt was cancelled".into();
+                        self.attempts.spawn(1, |way| subscription.refuse(record, why, way));
+                    }
+                    Later::Attempt(_) | Later::Admit(_) => {}
                 }
             }
         }
@@ -335,122 +390,34 @@ impl Work {
     /// Does what is due.
     async fn ring(&mut self) {
         let now = Instant::now();
-        while let Some(due) = self.waiting.first_entry().filter(|first| first.key().0 <= now) {
-            match due.remove() {
-                Waiting::Attempt(record) => self.lanes.again(record.ticket.age, record),
-                Waiting::Settle(record, end, effects) => self.finished.push(record, end, effects),
+        while let Some(due) = self.later.pop(now) {
+            match due {
+                Later::Attempt(record) => self.lanes.again(record.ticket.age, record),
+                Later::Admit(record) => {
+                    self.lanes.admit(record.ticket.lane.clone(), record.ticket.age, record);
+                }
+                Later::Settle(record, ending) => {
+                    self.finished.push(record, ending, self.guarantees);
+                }
             }
         }
-        if self.tick <= now {
-            self.tick = now + TICK;
-            self.tell();
-        }
-        if let Phase::Drain(deadline) = self.stop.phase()
-            && deadline.abort <= now
-            && !self.attempts.is_aborted()
-        {
+        self.health.tick(now, &self.ledger);
+        if self.stop.phase().is_late() && !self.attempts.is_aborted() {
             self.abort().await;
         }
     }
 
-    fn wait(&mut self, due: Instant, what: Waiting) {
-        self.waiting.insert((due, self.next_wait), what);
-        self.next_wait += 1;
-    }
-
-    fn halt(&mut self, reason: String) {
-        tracing::error!(
-            plugin = self.subscription.config.name, partition = %self.id, reason,
-            "partition halted: the event stays uncommitted until the plugin is restarted"
-        );
-        self.halted.get_or_insert(reason);
-        self.tell();
-    }
-
     fn lost_broker(&mut self, reason: &str) {
         self.port.back_off();
-        self.complain(reason);
-    }
-
-    fn complain(&mut self, reason: &str) {
-        if let Some(held) = self.log.due() {
-            tracing::warn!(
-                plugin = self.subscription.config.name, partition = %self.id, held_lines = held, reason,
-                "the broker does not take what it should: trying again"
-            );
-        }
-        self.away = Some((reason.to_owned(), Instant::now()));
-        self.tell();
+        self.health.complain(reason, &self.ledger);
     }
 
     fn found_broker(&mut self) {
         self.port.alive();
-        let refused = |w: &Waiting| matches!(w, Waiting::Settle(..));
-        if self.away.is_some() && !self.waiting.values().any(refused) {
-            self.away = None;
+        let refused = |later: &Later| matches!(later, Later::Settle(..));
+        if self.health.is_away() && !self.later.iter().any(refused) {
+            self.health.recovered(&self.ledger);
             self.refusals.reset();
-            self.tell();
-        }
-    }
-
-    /// Lets operators see how the partition is doing.
-    fn tell(&self) {
-        let condition = PartitionCondition {
-            in_flight: self.ledger.len(),
-            oldest: self.ledger.oldest(),
-            halted: self.halted.clone(),
-            away: self
-                .away
-                .as_ref()
-                .filter(|(_, at)| at.elapsed() < AWAY_FOR)
-                .map(|(reason, _)| reason.clone()),
-        };
-        self.subscription.stats.set_partition(&self.id, Some(condition));
-    }
-
-    fn may_start(&self) -> bool {
-        let in_time = match self.stop.phase() {
-            Phase::Drain(deadline) => Instant::now() < deadline.abort,
-            Phase::Run | Phase::Finish => true,
-        };
-        self.halted.is_none() && in_time
-    }
-
-    /// There is something to start and only a worker is missing.
-    fn is_starved(&self) -> bool {
-        self.may_start() && self.lanes.ready() > 0 && !self.shut
-    }
-
-    /// How many events may be taken in now (contract C4).
-    fn room(&self) -> usize {
-        match self.stop.phase() {
-            Phase::Run if self.halted.is_none() => {
-                window(&self.subscription).saturating_sub(self.ledger.len())
-            }
-            _ => 0,
-        }
-    }
-
-    /// The next moment at which something is due.
-    fn alarm(&self) -> Instant {
-        let retry = self.waiting.first_key_value().map(|((due, _), _)| *due);
-        let deadline = match self.stop.phase() {
-            Phase::Drain(d) if self.attempts.is_aborted() => Some(d.end),
-            Phase::Drain(d) => Some(d.abort),
-            Phase::Run | Phase::Finish => None,
-        };
-        [retry, self.gate_opens, deadline].into_iter().flatten().fold(self.tick, Instant::min)
-    }
-
-    fn is_over(&self) -> bool {
-        let quiet = self.attempts.is_idle() && self.finished.is_empty() && !self.port.is_settling();
-        match self.stop.phase() {
-            Phase::Run => false,
-            Phase::Finish => self.ledger.len() == 0 || (self.halted.is_some() && quiet),
-            Phase::Drain(deadline) => {
-                let nothing_to_start = self.lanes.ready() == 0 || self.shut || !self.may_start();
-                (quiet && nothing_to_start) || deadline.end <= Instant::now()
-            }
         }
     }
 
@@ -473,16 +440,9 @@ impl Work {
             return;
         }
         self.subscription.stats.released.inc_by(releases.len() as u64);
-        let end = match self.stop.phase() {
-            Phase::Drain(deadline) => deadline.end,
-            Phase::Run | Phase::Finish => Instant::now() + GRACE,
-        };
-        if let Some(partition) = self.port.partition() {
-            let said = timeout_at(end, partition.settle(&releases)).await;
-            if let Ok(Err(error)) = said {
-                // unsaid is as good: what is not settled is delivered again
-                tracing::debug!(partition = %self.id, %error, "could not release events early");
-            }
+        if let Err(error) = self.port.release(&releases, &mut self.stop).await {
+            // unsaid is as good: what is not settled is delivered again
+            tracing::debug!(partition = %self.id, %error, "could not release events early");
         }
     }
 }
@@ -490,6 +450,8 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         self.subscription.stats.in_flight.dec_by(self.ledger.len() as i64);
-        self.subscription.stats.set_partition(&self.id, None);
+        if let Some(halted) = &self.subscription.halted {
+            halted.forget(&self.id);
+        }
     }
 }

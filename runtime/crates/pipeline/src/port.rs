@@ -1,14 +1,19 @@
 //! A partition does one thing at a time: it settles what is finished, or else it
 //! receives. Both pause while its broker is away.
 
-use futures::future::BoxFuture;
-use sandbar_core::{Delivery, Disposition, Outgoing, Partition, Settlement, SourceError};
-use tokio::time::{Instant, sleep_until};
+use std::time::Duration;
 
-use crate::{
-    attempt::{End, Record},
-    backoff::Backoff,
+use futures::future::BoxFuture;
+use sandbar_core::{Delivery, Partition, Settlement, SourceError};
+use tokio::{
+    select,
+    time::{Instant, sleep_until},
 };
+
+use crate::{Stop, backoff::Backoff, finished::Finished};
+
+/// How long a last release may take where no deadline says it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A partition that settles in the background of its loop: while a group of
 /// settlements is written, attempts are started and finished, and what finishes
@@ -19,14 +24,6 @@ pub(crate) struct Port {
     settling: Option<BoxFuture<'static, Settled>>,
     backoff: Backoff,
     not_before: Option<Instant>,
-}
-
-/// Finished events, in the order in which they finished.
-#[derive(Default)]
-pub(crate) struct Finished {
-    settlements: Vec<Settlement>,
-    /// In step with the settlements.
-    records: Vec<(Record, End)>,
 }
 
 type Settled = (Box<dyn Partition>, Finished, Result<(), SourceError>);
@@ -56,7 +53,7 @@ impl Port {
         let (finished, not_before) = (std::mem::take(finished), self.not_before);
         self.settling = Some(Box::pin(async move {
             pause(not_before).await;
-            let result = partition.settle(&finished.settlements).await;
+            let result = partition.settle(finished.settlements()).await;
             (partition, finished, result)
         }));
     }
@@ -91,56 +88,29 @@ impl Port {
         self.not_before = Some(Instant::now() + self.backoff.next());
     }
 
-    /// The partition, for a last word; `None` while a settlement hangs.
-    pub(crate) fn partition(&mut self) -> Option<&mut Box<dyn Partition>> {
-        self.partition.as_mut()
+    /// Gives events back for as long as `stop` leaves time to, unless a settlement hangs.
+    pub(crate) async fn release(
+        &mut self,
+        releases: &[Settlement],
+        stop: &mut Stop,
+    ) -> Result<(), SourceError> {
+        let Some(partition) = &mut self.partition else { return Ok(()) };
+        let (mut said, grace) = (partition.settle(releases), Instant::now() + GRACE);
+        loop {
+            let end = stop.phase().deadline().map_or(grace, |d| d.end);
+            select! {
+                biased;
+                said = &mut said => return said,
+                // there may be less time now
+                _ = stop.changed() => {}
+                () = sleep_until(end) => return Ok(()),
+            }
+        }
     }
 }
 
 async fn pause(until: Option<Instant>) {
     if let Some(at) = until {
         sleep_until(at).await;
-    }
-}
-
-impl Finished {
-    pub(crate) fn push(&mut self, record: Record, end: End, effects: Vec<Outgoing>) {
-        let token = record.ticket.token;
-        self.settlements.push(Settlement { token, disposition: Disposition::Done { effects } });
-        self.records.push((record, end));
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.settlements.is_empty()
-    }
-
-    /// Puts `later` behind these.
-    pub(crate) fn append(&mut self, mut later: Self) {
-        self.settlements.append(&mut later.settlements);
-        self.records.append(&mut later.records);
-    }
-
-    /// Takes out the event of `token` with its effects.
-    pub(crate) fn remove(
-        &mut self,
-        token: sandbar_core::AckToken,
-    ) -> Option<(Record, End, Vec<Outgoing>)> {
-        let at = self.settlements.iter().position(|s| s.token == token)?;
-        let (record, end) = self.records.remove(at);
-        match self.settlements.remove(at).disposition {
-            Disposition::Done { effects } => Some((record, end, effects)),
-            Disposition::Release { .. } => Some((record, end, Vec::new())),
-        }
-    }
-
-    /// Each event with its end and the number of its effects.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Record, End, usize)> {
-        self.settlements.iter().zip(&self.records).map(|(settlement, (record, end))| {
-            let effects = match &settlement.disposition {
-                Disposition::Done { effects } => effects.len(),
-                Disposition::Release { .. } => 0,
-            };
-            (record, *end, effects)
-        })
     }
 }

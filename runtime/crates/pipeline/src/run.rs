@@ -1,8 +1,10 @@
 //! A subscription's run: partitions come and go, each worked on by a task of its own.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use sandbar_core::{DrainGuard, Partition, PartitionId, Source, SourceError, SourceEvent};
+use sandbar_core::{
+    DrainGuard, Guarantees, Partition, PartitionId, Source, SourceError, SourceEvent,
+};
 use tokio::{
     select,
     task::{Id, JoinError, JoinSet},
@@ -11,11 +13,14 @@ use tokio::{
 
 use crate::{
     Stop, StopHandle, Subscription,
-    backoff::{Backoff, Throttle},
+    backoff::Throttle,
     partition::run_partition,
     stop::{Deadline, Phase},
 };
 
+/// Pause between questions to a source that is away. A revocation is heard that late, so
+/// it must be short beside the time that a drain has.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the other partitions may drain when the source has failed for good.
 const FATAL_DRAIN: Duration = Duration::from_secs(5);
 
@@ -33,7 +38,8 @@ pub enum RunEnd {
 /// any more, everything settled is committed and the group is left.
 ///
 /// # Errors
-/// The source's fatal error, or that of its last commit.
+/// The source's fatal error, or that of its last commit. [`SourceError::Fatal`] where the
+/// settings ask for a service that the subscription was not given.
 pub async fn run(
     mut source: Box<dyn Source>,
     subscription: Arc<Subscription>,
@@ -42,13 +48,21 @@ pub async fn run(
     let stats = subscription.stats.clone();
     stats.started();
     let assignment = Assignment {
-        atomic: source.guarantees().atomic_effects,
-        subscription,
+        guarantees: source.guarantees(),
+        subscription: subscription.clone(),
         tasks: JoinSet::new(),
-        partitions: HashMap::new(),
+        partitions: Vec::new(),
+        returned: Vec::new(),
         end: None,
     };
-    let end = assignment.serve(&mut *source, stop).await;
+    let end = match subscription.services.check(&subscription.config) {
+        Ok(()) => select! {
+            biased;
+            end = assignment.serve(&mut *source, stop) => end,
+            never = subscription.follow_halted_keys() => match never {},
+        },
+        Err(error) => Err(error),
+    };
     let closed = source.close().await;
     let result = end.and_then(|end| closed.map(|()| end));
     stats.ended(result.as_ref().err().map(ToString::to_string));
@@ -57,18 +71,23 @@ pub async fn run(
 
 struct Assignment {
     subscription: Arc<Subscription>,
-    atomic: bool,
+    guarantees: Guarantees,
     tasks: JoinSet<Result<(), SourceError>>,
-    partitions: HashMap<Id, Assigned>,
+    /// In the order of their assignment.
+    partitions: Vec<Assigned>,
+    /// Partitions that wait until the task that they had before has ended.
+    returned: Vec<Box<dyn Partition>>,
     /// Set once the run is to end: how, after the partitions have drained.
     end: Option<Result<RunEnd, SourceError>>,
 }
 
 struct Assigned {
+    task: Id,
     id: PartitionId,
     stop: StopHandle,
     /// Held until the partition has drained and is dropped (contract H4).
     guards: Vec<DrainGuard>,
+    revoked: Option<Instant>,
 }
 
 impl Assignment {
@@ -77,7 +96,7 @@ impl Assignment {
         source: &mut dyn Source,
         mut stop: Stop,
     ) -> Result<RunEnd, SourceError> {
-        let (mut backoff, mut log) = (Backoff::default(), Throttle::default());
+        let mut log = Throttle::default();
         // None once the source has nothing more to say
         let mut ask_at = Some(Instant::now());
         loop {
@@ -101,7 +120,6 @@ impl Assignment {
                     ask_at = Some(now);
                     match event {
                         Ok(event) => {
-                            backoff.reset();
                             self.subscription.stats.set_source_away(None);
                             match event {
                                 SourceEvent::Assigned(partition) => self.assign(partition),
@@ -117,7 +135,7 @@ impl Assignment {
                             self.fail(SourceError::Fatal(reason));
                         }
                         Err(error) => {
-                            ask_at = Some(now + backoff.next());
+                            ask_at = Some(now + ASK_AGAIN);
                             let reason = error.to_string();
                             if let Some(held) = log.due() {
                                 tracing::warn!(
@@ -138,6 +156,18 @@ impl Assignment {
             // nothing of it was received: dropping it gives it back untouched
             return;
         }
+        match self.partitions.iter_mut().find(|a| a.id == *partition.id()) {
+            None => self.start(partition),
+            // it was lost and is back: what runs of before has to end first (contract O1)
+            Some(before) => {
+                before.revoked.get_or_insert_with(Instant::now);
+                before.stop.drain(Duration::ZERO);
+                self.returned.push(partition);
+            }
+        }
+    }
+
+    fn start(&mut self, partition: Box<dyn Partition>) {
         let (handle, stop) = StopHandle::new();
         let id = partition.id().clone();
         tracing::debug!(plugin = self.subscription.config.name, partition = %id, "partition assigned");
@@ -145,17 +175,21 @@ impl Assignment {
             partition,
             self.subscription.clone(),
             stop,
-            self.atomic,
+            self.guarantees,
         ));
-        self.partitions.insert(task.id(), Assigned { id, stop: handle, guards: Vec::new() });
+        let (task, guards) = (task.id(), Vec::new());
+        self.partitions.push(Assigned { task, id, stop: handle, guards, revoked: None });
     }
 
     fn revoke(&mut self, id: &PartitionId, guard: DrainGuard) {
+        // not begun: nothing is to be drained
+        self.returned.retain(|partition| partition.id() != id);
         // not found: it has ended by itself, and the guard may go at once
-        if let Some(assigned) = self.partitions.values_mut().find(|a| a.id == *id) {
+        if let Some(assigned) = self.partitions.iter_mut().find(|a| a.id == *id) {
             tracing::debug!(plugin = self.subscription.config.name, partition = %id, "partition revoked");
-            assigned.stop.drain(guard.timeout);
+            assigned.stop.drain_until(guard.deadline());
             assigned.guards.push(guard);
+            assigned.revoked.get_or_insert_with(Instant::now);
         }
     }
 
@@ -165,11 +199,21 @@ impl Assignment {
             Err(error) => (error.id(), Err(SourceError::Fatal(format!("partition loop: {error}")))),
         };
         // the partition is dropped by now, and with this its guards
-        let Some(Assigned { id, guards, .. }) = self.partitions.remove(&task) else { return };
+        let Some(at) = self.partitions.iter().position(|a| a.task == task) else { return };
+        let Assigned { id, guards, revoked, .. } = self.partitions.remove(at);
+        if let Some(revoked) = revoked {
+            let drain = &self.subscription.stats.drain_duration;
+            drain.observe(revoked.elapsed().as_secs_f64());
+        }
+        drop(guards);
+        if let Some(at) = self.returned.iter().position(|partition| *partition.id() == id) {
+            let partition = self.returned.remove(at);
+            self.start(partition);
+        }
         match result {
             Ok(()) => {}
-            Err(error) if !guards.is_empty() => {
-                // fenced in the middle of its drain: the new owner repeats what was not settled
+            Err(error) if matches!(error, SourceError::Fenced(_)) || revoked.is_some() => {
+                // the new owner repeats what was not settled
                 tracing::warn!(plugin = self.subscription.config.name, partition = %id, %error, "partition lost");
             }
             Err(SourceError::Fatal(reason)) => {
@@ -191,6 +235,7 @@ impl Assignment {
     fn stop(&mut self, phase: Phase, end: Result<RunEnd, SourceError>) {
         self.subscription.stats.draining();
         self.end.get_or_insert(end);
-        self.partitions.values().for_each(|assigned| assigned.stop.enter(phase));
+        self.returned.clear();
+        self.partitions.iter().for_each(|assigned| assigned.stop.enter(phase));
     }
 }

@@ -1,148 +1,19 @@
-//! Counters of a subscription, readable and scrapable.
-//!
-//! Names follow OpenTelemetry's messaging conventions where those have one.
+//! Counters of one subscription and its condition, for programs and operators.
 
-use std::{array, collections::BTreeMap, sync::Arc};
+use std::{array, collections::BTreeMap};
 
 use parking_lot::Mutex;
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+use prometheus_client::metrics::{
+    counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
 };
 use sandbar_core::{ErrorClass, PartitionId};
 use tokio::time::Instant;
 
 use crate::{
-    Latency,
-    condition::{Condition, PartitionCondition, State, StatsSnapshot},
+    Latency, PipelineMetrics,
+    condition::{BreakerState, Condition, PartitionCondition, State, StatsSnapshot},
+    metrics::{Plugin, PluginClass, PluginState},
 };
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Plugin {
-    plugin: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PluginClass {
-    plugin: String,
-    class: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PluginState {
-    plugin: String,
-    state: &'static str,
-}
-
-/// The metric families of all subscriptions, registered once.
-#[derive(Debug, Clone)]
-pub struct PipelineMetrics {
-    received: Family<Plugin, Counter>,
-    published: Family<Plugin, Counter>,
-    process: Family<Plugin, Histogram>,
-    handled: Family<Plugin, Counter>,
-    skipped: Family<Plugin, Counter>,
-    retried: Family<PluginClass, Counter>,
-    dead_lettered: Family<PluginClass, Counter>,
-    dropped: Family<PluginClass, Counter>,
-    released: Family<Plugin, Counter>,
-    in_flight: Family<Plugin, Gauge>,
-    held_back: Family<Plugin, Gauge>,
-    oldest: Family<Plugin, Gauge>,
-    state: Family<PluginState, Gauge>,
-}
-
-/// Handler calls from microseconds (a warm plugin) to the ten seconds of the default limit.
-const PROCESS_BUCKETS: [f64; 16] = [
-    0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
-    2.5, 5.0, 10.0,
-];
-
-impl Default for PipelineMetrics {
-    fn default() -> Self {
-        Self {
-            received: Family::default(),
-            published: Family::default(),
-            process: Family::new_with_constructor(|| Histogram::new(PROCESS_BUCKETS)),
-            handled: Family::default(),
-            skipped: Family::default(),
-            retried: Family::default(),
-            dead_lettered: Family::default(),
-            dropped: Family::default(),
-            released: Family::default(),
-            in_flight: Family::default(),
-            held_back: Family::default(),
-            oldest: Family::default(),
-            state: Family::default(),
-        }
-    }
-}
-
-impl PipelineMetrics {
-    /// New families, registered under their final names.
-    pub fn register(registry: &mut Registry) -> Self {
-        let m = Self::default();
-        let r = registry;
-        r.register("messaging_client_consumed_messages", "Events taken in", m.received.clone());
-        r.register(
-            "messaging_client_sent_messages",
-            "Events published by handlers",
-            m.published.clone(),
-        );
-        r.register_with_unit(
-            "messaging_process_duration",
-            "Duration of a handler call, which may cover a batch",
-            Unit::Seconds,
-            m.process.clone(),
-        );
-        r.register("sandbar_events_handled", "Events handled and acknowledged", m.handled.clone());
-        r.register("sandbar_events_skipped", "Events that the handler skipped", m.skipped.clone());
-        r.register(
-            "sandbar_events_retried",
-            "Failed attempts that are followed by another",
-            m.retried.clone(),
-        );
-        r.register("sandbar_events_dead_lettered", "Events dead-lettered", m.dead_lettered.clone());
-        r.register(
-            "sandbar_events_dropped",
-            "Failed events acknowledged without a dead letter",
-            m.dropped.clone(),
-        );
-        r.register(
-            "sandbar_events_released",
-            "Events given back unprocessed by a stop or a rebalance",
-            m.released.clone(),
-        );
-        r.register(
-            "sandbar_events_in_flight",
-            "Events taken in and not yet settled",
-            m.in_flight.clone(),
-        );
-        r.register(
-            "sandbar_events_held_back",
-            "Events whose outputs or dead letters a broker does not take now",
-            m.held_back.clone(),
-        );
-        r.register_with_unit(
-            "sandbar_oldest_unfinished_age",
-            "Age of the oldest event that is not settled",
-            Unit::Seconds,
-            m.oldest.clone(),
-        );
-        r.register(
-            "sandbar_subscription_state",
-            "1 for the state that the subscription is in",
-            m.state.clone(),
-        );
-        m
-    }
-
-    /// The counters of subscription `name`. Asked for again, they go on counting.
-    pub fn subscription(&self, name: &str) -> Arc<SubscriptionStats> {
-        Arc::new(SubscriptionStats::new(self, name))
-    }
-}
 
 /// One counter per class of failure.
 #[derive(Debug)]
@@ -203,12 +74,23 @@ pub struct SubscriptionStats {
     pub process_duration: Histogram,
     /// Time from taking an event in to its settlement, retries included.
     pub latency: Latency,
+    /// Attempts that the handler put off (contract R8).
+    pub deferred: Counter,
+    /// Retries that left for a retry topic (contract R5), counted as retried, too.
+    pub delayed: Counter,
+    /// Events acknowledged unhandled, because they were handled before (contract I3).
+    pub dedup_hits: Counter,
+    /// Keys that wait behind a dead letter (contract O4).
+    pub halted_keys: Gauge,
+    /// Seconds that revoked partitions took to drain (contract H4).
+    pub drain_duration: Histogram,
+    breaker: [Gauge; BreakerState::ALL.len()],
     states: [Gauge; State::ALL.len()],
     condition: Mutex<Condition>,
 }
 
 impl SubscriptionStats {
-    fn new(m: &PipelineMetrics, name: &str) -> Self {
+    pub(crate) fn new(m: &PipelineMetrics, name: &str) -> Self {
         let plugin = Plugin { plugin: name.into() };
         let stats = Self {
             name: name.into(),
@@ -225,6 +107,15 @@ impl SubscriptionStats {
             oldest_unfinished_seconds: m.oldest.get_or_create_owned(&plugin),
             process_duration: m.process.get_or_create_owned(&plugin),
             latency: Latency::default(),
+            deferred: m.deferred.get_or_create_owned(&plugin),
+            delayed: m.delayed.get_or_create_owned(&plugin),
+            dedup_hits: m.dedup_hits.get_or_create_owned(&plugin),
+            halted_keys: m.halted_keys.get_or_create_owned(&plugin),
+            drain_duration: m.drain.get_or_create_owned(&plugin),
+            breaker: BreakerState::ALL.map(|s| {
+                let labels = PluginState { plugin: name.into(), state: s.as_str() };
+                m.breaker.get_or_create_owned(&labels)
+            }),
             states: State::ALL.map(|s| {
                 let labels = PluginState { plugin: name.into(), state: s.as_str() };
                 m.state.get_or_create_owned(&labels)
@@ -269,6 +160,11 @@ impl SubscriptionStats {
             published: self.published.get(),
             in_flight: self.in_flight.get(),
             held_back: self.held_back.get(),
+            deferred: self.deferred.get(),
+            delayed: self.delayed.get(),
+            dedup_hits: self.dedup_hits.get(),
+            halted_keys: self.halted_keys.get(),
+            breaker: condition.breaker,
             oldest_unfinished_seconds: age(condition.oldest()),
             latency_p50_seconds: latency(0.5),
             latency_p99_seconds: latency(0.99),
@@ -293,8 +189,8 @@ impl SubscriptionStats {
         self.update(|c| c.source_away = reason.map(|reason| (reason, now)));
     }
 
-    pub(crate) fn set_paused(&self, paused: bool) {
-        self.update(|c| c.paused = paused);
+    pub(crate) fn set_breaker(&self, state: BreakerState) {
+        self.update(|c| c.breaker = state);
     }
 
     pub(crate) fn set_partition(&self, id: &PartitionId, condition: Option<PartitionCondition>) {
@@ -325,6 +221,9 @@ impl SubscriptionStats {
         for (state, gauge) in State::ALL.iter().zip(&self.states) {
             gauge.set(i64::from(*state == now));
         }
+        for (state, gauge) in BreakerState::ALL.iter().zip(&self.breaker) {
+            gauge.set(i64::from(*state == condition.breaker));
+        }
     }
 }
 
@@ -348,39 +247,7 @@ impl Drop for HeldBack<'_> {
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::encoding::text::encode;
-
     use super::*;
-
-    #[test]
-    fn r4_metrics_of_several_plugins_share_families_and_tell_classes_apart() {
-        let mut registry = Registry::default();
-        let metrics = PipelineMetrics::register(&mut registry);
-        let (a, b) = (metrics.subscription("a"), metrics.subscription("b"));
-        a.received.inc_by(3);
-        a.retried.of(ErrorClass::Trap).inc();
-        b.dead_lettered.of(ErrorClass::Deadline).inc();
-        b.started();
-        b.process_duration.observe(0.002);
-        metrics.subscription("a").received.inc();
-        let mut text = String::new();
-        encode(&mut text, &registry).unwrap();
-        for line in [
-            r#"messaging_client_consumed_messages_total{plugin="a"} 4"#,
-            r#"messaging_client_sent_messages_total{plugin="b"} 0"#,
-            r#"messaging_process_duration_seconds_count{plugin="b"} 1"#,
-            r#"sandbar_events_retried_total{plugin="a",class="trap"} 1"#,
-            r#"sandbar_events_dead_lettered_total{plugin="b",class="deadline"} 1"#,
-            r#"sandbar_oldest_unfinished_age_seconds{plugin="a"} 0"#,
-            r#"sandbar_subscription_state{plugin="a",state="stopped"} 1"#,
-            r#"sandbar_subscription_state{plugin="b",state="running"} 1"#,
-            r#"sandbar_subscription_state{plugin="b",state="stopped"} 0"#,
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line}\nis not in\n{text}");
-        }
-        let families = text.lines().filter(|l| l.starts_with("# TYPE")).count();
-        assert_eq!(families, 13, "each family is there once");
-    }
 
     #[tokio::test(start_paused = true)]
     async fn the_worst_news_names_the_state() {
@@ -395,7 +262,7 @@ mod tests {
         stats.started();
         stats.set_partition(&id, Some(part(None)));
         assert_eq!(stats.state().0, State::Running);
-        stats.set_paused(true);
+        stats.set_breaker(BreakerState::Open);
         assert_eq!(stats.state().0, State::Paused);
         stats.set_source_away(Some("gone".into()));
         assert_eq!(stats.state(), (State::Unavailable, Some("gone".into())));
@@ -416,6 +283,11 @@ mod tests {
           "published": 0,
           "in_flight": 0,
           "held_back": 0,
+          "deferred": 0,
+          "delayed": 0,
+          "dedup_hits": 0,
+          "halted_keys": 0,
+          "breaker": "closed",
           "oldest_unfinished_seconds": null,
           "latency_p50_seconds": null,
           "latency_p99_seconds": null,

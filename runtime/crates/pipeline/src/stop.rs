@@ -25,6 +25,21 @@ pub(crate) enum Phase {
     Drain(Deadline),
 }
 
+impl Phase {
+    /// That of a drain.
+    pub(crate) fn deadline(self) -> Option<Deadline> {
+        match self {
+            Self::Run | Self::Finish => None,
+            Self::Drain(deadline) => Some(deadline),
+        }
+    }
+
+    /// Whether attempts have to be over by now.
+    pub(crate) fn is_late(self) -> bool {
+        self.deadline().is_some_and(|d| d.abort <= Instant::now())
+    }
+}
+
 /// When a drain stops waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
@@ -38,8 +53,12 @@ impl Deadline {
     /// The last tenth of the time, at most a second, is kept for settling what
     /// the attempts have left.
     pub(crate) fn after(timeout: Duration) -> Self {
-        let end = Instant::now() + timeout;
-        Self { abort: end - (timeout / 10).min(Duration::from_secs(1)), end }
+        Self::at(Instant::now() + timeout)
+    }
+
+    fn at(end: Instant) -> Self {
+        let left = end.saturating_duration_since(Instant::now());
+        Self { abort: end - (left / 10).min(Duration::from_secs(1)), end }
     }
 }
 
@@ -54,6 +73,11 @@ impl StopHandle {
     /// abort the rest and release it. A later call can only shorten the time.
     pub fn drain(&self, timeout: Duration) {
         self.enter(Phase::Drain(Deadline::after(timeout)));
+    }
+
+    /// The same, until a moment that somebody else has fixed.
+    pub(crate) fn drain_until(&self, end: Instant) {
+        self.enter(Phase::Drain(Deadline::at(end)));
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -75,6 +99,15 @@ impl StopHandle {
 impl Stop {
     pub(crate) fn phase(&self) -> Phase {
         *self.0.borrow()
+    }
+
+    /// Waits until a drain is asked for.
+    pub(crate) async fn draining(&self) {
+        let mut phase = self.0.clone();
+        if phase.wait_for(|phase| matches!(phase, Phase::Drain(_))).await.is_err() {
+            // nobody is left who could ask for it
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits until the phase is another one than was last seen here.

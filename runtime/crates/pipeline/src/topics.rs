@@ -1,8 +1,14 @@
 //! Topic patterns: exact names, or globs in which only `*` is special.
 
-/// Whether `topic` matches `pattern`, where `*` stands for any run of characters.
+use sandbar_core::reserved;
+
+/// Whether `topic` matches `pattern`, where `*` stands for any run of characters. Only its
+/// exact name matches a [reserved](sandbar_core::reserved) topic.
 pub fn matches(pattern: &str, topic: &str) -> bool {
     let Some((head, mut pattern)) = pattern.split_once('*') else { return pattern == topic };
+    if reserved::is_reserved(topic) {
+        return false;
+    }
     let Some(mut rest) = topic.strip_prefix(head) else { return false };
     // each piece between two stars is taken at its first place: if any place
     // lets the remainder match, the first one does
@@ -32,6 +38,9 @@ mod tests {
             ("a*b*c", "a-c-b", false),
             ("a*a", "a", false),
             ("**", "anything", true),
+            ("*", "sandbar-inbox.g", false),
+            ("sandbar-inbox.*", "sandbar-inbox.g", false),
+            ("sandbar-inbox.g", "sandbar-inbox.g", true),
         ] {
             assert_eq!(matches(pattern, topic), expected, "{pattern} on {topic}");
         }

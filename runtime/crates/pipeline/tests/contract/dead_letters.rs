@@ -49,7 +49,7 @@ async fn d1_while_the_dead_letter_topic_takes_nothing_the_position_stays_and_oth
             });
             broker.break_settling(move |settlements| {
                 let letter = |s: &&sandbar_core::Settlement| match &s.disposition {
-                    sandbar_core::Disposition::Done { effects } => {
+                    sandbar_core::Disposition::Done { effects, .. } => {
                         effects.iter().any(|o| fault(&o.topic).is_some())
                     }
                     sandbar_core::Disposition::Release { .. } => false,

@@ -144,6 +144,11 @@ async fn h4_a_revocation_drains_its_partition_only() {
     until("the other partition goes on", || broker.committed(&p(1)) == 2).await;
     assert_eq!(broker.committed(&p(0)), 1);
     assert_eq!(running.stats.snapshot().partitions.len(), 1);
+    let drained = |what| {
+        running.metric(&format!(r#"sandbar_drain_duration_seconds_{what}{{plugin="plug"}}"#))
+    };
+    assert_eq!(drained("count"), 1.0);
+    assert!((2.5..3.5).contains(&drained("sum")), "{}", drained("sum"));
     running.drain(10 * SECOND).await.unwrap();
 }
 
@@ -189,6 +194,25 @@ async fn h5_a_broker_that_is_away_does_not_hold_up_the_deadline() {
     running.drain(20 * SECOND).await.unwrap();
     assert!((19 * SECOND..=21 * SECOND).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert_eq!(broker.committed(&p(0)), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn h5_an_earlier_deadline_is_heard_while_events_are_being_released() {
+    let (broker, history) = (Arc::new(Broker::slow(600 * SECOND)), History::new());
+    for _ in 0..2 {
+        broker.append(Some("k"), "");
+    }
+    let stuck = FakeHandler::new(&history, |_| std::future::pending());
+    let running = Running::on_partition(&broker, config(), stuck).await;
+    until("it runs", || history.began().len() == 1).await;
+    let began = Instant::now();
+    let drained = running.revoke(p(0), 300 * SECOND).await;
+    sleep(299 * SECOND + SECOND / 2).await;
+    assert_eq!(history.aborted(), [0], "all that is left to do is to release it");
+    running.stop.drain(SECOND / 10);
+    drained.await.unwrap();
+    assert!(began.elapsed() < 299 * SECOND + 7 * SECOND / 10, "{:?}", began.elapsed());
+    running.end().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,11 +3,15 @@
 
 mod commit;
 mod dead_letters;
+mod dedup;
 mod drain;
+mod halted;
 mod order;
 mod outputs;
+mod parcels;
 mod random;
 mod retry;
+mod retry_topics;
 mod simulation;
 mod support;
 mod traps;

@@ -118,7 +118,7 @@ async fn an_output_that_the_broker_refuses_buries_its_event_alone() {
         });
         broker.break_settling(move |settlements| {
             let guilty = settlements.iter().find(|s| match &s.disposition {
-                sandbar_core::Disposition::Done { effects } => effects.iter().any(large),
+                sandbar_core::Disposition::Done { effects, .. } => effects.iter().any(large),
                 sandbar_core::Disposition::Release { .. } => false,
             })?;
             Some(SourceError::Rejected { token: guilty.token, reason: "too large".into() })

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use sandbar_core::{ErrorClass, HandlerError, Verdict};
-use sandbar_pipeline::{Breaker, DeadLetter, OnExhausted, RetryPolicy, State, SubscriptionConfig};
+use sandbar_pipeline::{
+    Breaker, BreakerState, DeadLetter, OnExhausted, RetryPolicy, State, SubscriptionConfig,
+};
 use tokio::time::sleep;
 
 use crate::support::{Broker, FakeHandler, History, Running, config, handler::text, p, until};
@@ -14,6 +16,10 @@ fn failing(history: &Arc<History>, verdict: Verdict) -> Arc<FakeHandler> {
     FakeHandler::new(history, move |_| async move {
         Err(HandlerError::new(ErrorClass::Handler, verdict, "broken"))
     })
+}
+
+fn breaker_is(state: &str) -> String {
+    format!(r#"sandbar_breaker_state{{plugin="plug",state="{state}"}}"#)
 }
 
 const RETRY: Verdict = Verdict::Retry { after: None };
@@ -94,7 +100,7 @@ async fn r4_kinds_of_failure_are_told_apart_in_counters_and_dead_letters() {
         Err(HandlerError::new(class, RETRY, format!("{class} happened")))
     });
     let running = Running::on_partition(&broker, config(), handler).await;
-    until("all are given up", || broker.committed(&p(0)) == 10).await;
+    until("all are given up", || broker.committed(&p(0)) == ErrorClass::ALL.len() as u64).await;
     for class in ErrorClass::ALL {
         assert_eq!(running.stats.retried.of(class).get(), 2, "{class}");
         assert_eq!(running.stats.dead_lettered.of(class).get(), 1, "{class}");
@@ -183,6 +189,8 @@ async fn r8_defer_pauses_the_subscription_and_uses_no_attempt() {
     running.assign(p(1)).await;
     sleep(30 * SECOND).await;
     assert_eq!(history.began().len(), 1, "the whole subscription pauses");
+    let breaker = |state| running.metric(&breaker_is(state));
+    assert_eq!((breaker("open"), breaker("closed"), breaker("half-open")), (1.0, 0.0, 0.0));
     until("everything is committed", || {
         broker.committed(&p(0)) == 21 && broker.committed(&p(1)) == 1
     })
@@ -195,6 +203,8 @@ async fn r8_defer_pauses_the_subscription_and_uses_no_attempt() {
     let at: Vec<_> = history.entries().iter().filter(|e| e.position == 0).map(|e| e.at).collect();
     assert!(at[10] - at[0] >= 300 * SECOND, "five pauses of a minute");
     assert_eq!(running.stats.retried.total(), 0);
+    assert_eq!(running.metric(r#"sandbar_events_deferred_total{plugin="plug"}"#), 5.0);
+    assert_eq!((breaker("open"), breaker("closed")), (0.0, 1.0));
     assert_eq!(running.stats.state().0, State::Running);
     running.drain(SECOND).await.unwrap();
 }
@@ -207,6 +217,7 @@ async fn r8_an_outage_opens_the_breaker_and_costs_one_attempt_per_probe() {
     }
     let up_at = tokio::time::Instant::now() + 100 * SECOND;
     let handler = FakeHandler::new(&history, move |_| async move {
+        sleep(2 * SECOND).await;
         if tokio::time::Instant::now() < up_at {
             return Err(HandlerError::new(ErrorClass::Handler, RETRY, "down"));
         }
@@ -216,6 +227,8 @@ async fn r8_an_outage_opens_the_breaker_and_costs_one_attempt_per_probe() {
     let retry = RetryPolicy { max_attempts: 20, ..config().retry };
     let config = SubscriptionConfig { breaker, retry, concurrency: 1, ..config() };
     let running = Running::on_partition(&broker, config, handler).await;
+    until("a probe is on its way", || running.metric(&breaker_is("half-open")) == 1.0).await;
+    assert_eq!(running.stats.snapshot().breaker, BreakerState::HalfOpen);
     until("everything is committed", || broker.committed(&p(0)) == 50).await;
     let failed = running.stats.retried.total();
     assert!(

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -13,29 +13,43 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use sandbar_core::{
-    AckToken, Delivery, Disposition, Event, Header, Outgoing, Partition, PartitionId, PublishError,
-    ResumeFrom, Settlement, Sink, SourceError, Watermark,
+    AckToken, Delivery, Disposition, Event, Header, Mark, Outgoing, Partition, PartitionId,
+    PublishError, ResumeFrom, Settlement, Sink, SourceError, Watermark, cloudevents,
 };
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use super::p;
 
 type PublishFault = Box<dyn FnMut(&Outgoing) -> Option<PublishError> + Send>;
 type SettleFault = Box<dyn FnMut(&[Settlement]) -> Option<SourceError> + Send>;
+type MarksFault = Box<dyn FnMut(Asked) -> Option<SourceError> + Send>;
 type RecvFault = Box<dyn FnMut() -> Option<SourceError> + Send>;
+
+/// What a store of marks is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Seen,
+    Mark,
+}
 
 /// The broker. Its partitions are read from the committed position on.
 #[derive(Default)]
 pub struct Broker {
     /// Whether settlements carry effects.
     pub atomic: bool,
+    /// Whether settlements carry marks.
+    pub atomic_marks: bool,
     /// How long a publish or a settle takes.
     pub latency: Duration,
     /// Whether it keeps what is finished past the committed position (contract C3),
     /// and numbers assignments in the attribute `epoch`.
     pub remembers: bool,
     state: Mutex<State>,
-    appended: Notify,
+    pub(super) appended: Notify,
+    pub began: OnceLock<Instant>,
 }
 
 #[derive(Default)]
@@ -48,10 +62,18 @@ pub struct State {
     /// Every commit that moved, in order, with what was durable then.
     pub commits: Vec<(PartitionId, ResumeFrom, usize)>,
     finished: BTreeSet<(PartitionId, u64)>,
+    /// When each mark expires.
+    pub marks: BTreeMap<String, u64>,
+    /// Every mark that was written, with the number of records published and of commits then.
+    pub marked: Vec<(String, usize, usize)>,
+    /// Ids that were asked for together.
+    pub asked: Vec<Vec<String>>,
+    pub marks_fault: Option<MarksFault>,
     pub released: Vec<(AckToken, Duration)>,
     pub publish_fault: Option<PublishFault>,
     pub settle_fault: Option<SettleFault>,
     pub recv_fault: Option<RecvFault>,
+    pub read_fault: Option<RecvFault>,
     pub publish_calls: usize,
     pub settle_calls: usize,
     pub recv_calls: usize,
@@ -68,6 +90,11 @@ impl Broker {
 
     pub fn atomic() -> Arc<Self> {
         Arc::new(Self { atomic: true, ..Self::default() })
+    }
+
+    /// One that writes marks with the settlement, too.
+    pub fn marking() -> Arc<Self> {
+        Arc::new(Self { atomic: true, atomic_marks: true, ..Self::default() })
     }
 
     /// A broker that takes its time to publish and to settle.
@@ -110,6 +137,16 @@ impl Broker {
         self.state().logs.entry(id).or_default().push(event);
         self.appended.notify_waiters();
         position
+    }
+
+    /// Appends `record` as it is to partition 0 of its topic.
+    pub fn append_record(&self, record: Outgoing) -> u64 {
+        let id = PartitionId { topic: record.topic.clone(), partition: 0 };
+        self.append_event(id, |e| {
+            (e.key, e.payload) = (record.key, record.payload);
+            e.attributes = cloudevents::attributes(&record.headers);
+            e.headers = record.headers.into();
+        })
     }
 
     /// Where the next event of a partition goes.
@@ -180,6 +217,8 @@ impl Broker {
         state.publish_fault = None;
         state.settle_fault = None;
         state.recv_fault = None;
+        state.marks_fault = None;
+        state.read_fault = None;
     }
 }
 
@@ -201,6 +240,7 @@ impl Sink for Broker {
         });
         let results = results.collect();
         state.publish_fault = fault;
+        self.appended.notify_waiters();
         results
     }
 }
@@ -226,7 +266,7 @@ impl FakePartition {
         if state.epochs[&self.id] == self.epoch {
             return Ok(());
         }
-        Err(SourceError::Fatal(format!("{} is fenced", self.id)))
+        Err(SourceError::Fenced(format!("{} is fenced", self.id)))
     }
 
     fn commit(&self, state: &mut State) {
@@ -303,13 +343,18 @@ impl Partition for FakePartition {
         }
         for Settlement { token, disposition } in settlements {
             match disposition {
-                Disposition::Done { effects } => {
+                Disposition::Done { effects, mark } => {
                     assert!(
                         self.broker.atomic || effects.is_empty(),
                         "effects that nobody asked for"
                     );
                     assert!(self.watermark.finish(token.0), "{token:?} is not open");
+                    assert!(
+                        self.broker.atomic_marks || mark.is_none(),
+                        "a mark that nobody asked for"
+                    );
                     state.published.extend(effects.iter().cloned());
+                    state.mark(mark.as_slice());
                     if self.broker.remembers {
                         state.finished.insert((self.id.clone(), token.0));
                     }
@@ -318,7 +363,18 @@ impl Partition for FakePartition {
             }
         }
         self.commit(&mut state);
+        self.broker.appended.notify_waiters();
         Ok(())
+    }
+}
+
+impl State {
+    pub(super) fn mark(&mut self, marks: &[Mark]) {
+        for Mark { id, expires_ms } in marks {
+            let known = self.marks.entry(id.clone()).or_default();
+            *known = (*known).max(*expires_ms);
+            self.marked.push((id.clone(), self.published.len(), self.commits.len()));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod handler;
+pub mod services;
 pub mod world;
 
 use std::{
@@ -13,29 +14,33 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use sandbar_core::{DrainGuard, Guarantees, PartitionId, Source, SourceError, SourceEvent};
 use sandbar_pipeline::{
-    Environment, Outputs, RetryPolicy, RunEnd, StopHandle, Subscription, SubscriptionConfig,
-    SubscriptionStats, run,
+    Outputs, PipelineMetrics, RetryPolicy, RunEnd, Services, StopHandle, Subscription,
+    SubscriptionConfig, SubscriptionStats, run,
 };
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 pub use self::{
     broker::Broker,
     handler::{Entry, FakeHandler, History, What},
+    services::{WALL_MS, courier, services},
 };
 
 pub const TOPIC: &str = "orders";
 
-/// The wall clock of all tests: 2026-11-21T10:30:00Z and standing still.
-pub const WALL_MS: u64 = 1_795_257_000_000;
-
 pub fn partition(topic: &str, partition: u32) -> PartitionId {
     PartitionId { topic: topic.into(), partition }
+}
+
+/// Where parcels for the subscription of [`config`] lie.
+pub fn inbox() -> PartitionId {
+    partition("sandbar-inbox.sandbar.plug", 0)
 }
 
 pub fn p(n: u32) -> PartitionId {
@@ -58,10 +63,6 @@ pub fn config() -> SubscriptionConfig {
     }
 }
 
-pub fn environment() -> Environment {
-    Environment { wall_ms: Arc::new(|| WALL_MS), random: Arc::new(|| 0.0) }
-}
-
 /// A subscription that is running on the fake broker.
 pub struct Running {
     pub stats: Arc<SubscriptionStats>,
@@ -71,6 +72,7 @@ pub struct Running {
     broker: Arc<Broker>,
     source: mpsc::Sender<Result<SourceEvent, SourceError>>,
     task: JoinHandle<Result<RunEnd, SourceError>>,
+    registry: Registry,
 }
 
 impl Running {
@@ -79,16 +81,26 @@ impl Running {
         config: SubscriptionConfig,
         handler: Arc<dyn sandbar_core::Handler>,
     ) -> Self {
+        Self::start_with(broker, config, handler, services(broker))
+    }
+
+    pub fn start_with(
+        broker: &Arc<Broker>,
+        config: SubscriptionConfig,
+        handler: Arc<dyn sandbar_core::Handler>,
+        services: Services,
+    ) -> Self {
         let (source, events) = mpsc::channel(64);
-        let stats = Arc::new(SubscriptionStats::unregistered(&config.name));
+        let mut registry = Registry::default();
+        let stats = PipelineMetrics::register(&mut registry).subscription(&config.name);
         let outputs = Outputs::single("fake", broker.clone());
         let subscription =
-            Subscription::with_environment(config, handler, outputs, stats.clone(), environment());
+            Subscription::with_services(config, handler, outputs, stats.clone(), services);
         let (stop, listener) = StopHandle::new();
         let held = Arc::new(AtomicUsize::new(0));
         let source_end = FakeSource { events, broker: broker.clone(), held: held.clone() };
         let task = tokio::spawn(run(Box::new(source_end), subscription, listener));
-        Self { stats, stop, held, broker: broker.clone(), source, task }
+        Self { stats, stop, held, broker: broker.clone(), source, task, registry }
     }
 
     /// The same with one partition of [`TOPIC`] assigned.
@@ -117,9 +129,18 @@ impl Running {
         done
     }
 
+    /// The value of the metric that a scraper sees as `name`, labels included.
+    pub fn metric(&self, name: &str) -> f64 {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().unwrap()
+    }
+
     /// The result of the run, which is about to end.
     pub async fn end(self) -> Result<RunEnd, SourceError> {
-        self.task.await.expect("the run does not panic")
+        let end = timeout(Duration::from_secs(86_400), self.task).await;
+        end.expect("the run ends").expect("the run does not panic")
     }
 
     /// Drops the run where it is, as a crash would.
@@ -149,6 +170,7 @@ impl Source for FakeSource {
         Guarantees {
             ordered: true,
             atomic_effects: self.broker.atomic,
+            atomic_marks: self.broker.atomic_marks,
             tombstones: true,
             delayed_release: false,
             spread_over_processes: true,
