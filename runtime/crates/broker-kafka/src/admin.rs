@@ -1,4 +1,4 @@
-//! Requests about topics and groups.
+//! Requests about topics, and the clients for all requests.
 
 use std::{
     sync::Arc,
@@ -13,12 +13,12 @@ use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     metadata::Metadata,
 };
-use sandbar_core::{PartitionId, ResumeFrom, SourceError, TopicInfo};
+use sandbar_core::{SourceError, TopicInfo};
 
 use crate::{client::Listener, config::Settings, error, topics};
 
 /// Longest time one request may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a topic just made may stay unknown to the broker that is asked.
 const APPEARS: Duration = Duration::from_secs(10);
 /// Pause between two questions about it.
@@ -49,10 +49,11 @@ impl Probe {
     /// The error of a failed request, with what the client heard meanwhile.
     pub fn error(&self, what: &str, error: &KafkaError) -> SourceError {
         self.listen();
+        self.0.context().failed();
         error::request(what, error, self.0.context().take())
     }
 
-    fn metadata(&self) -> Result<Metadata, SourceError> {
+    pub fn metadata(&self) -> Result<Metadata, SourceError> {
         self.0.fetch_metadata(None, TIMEOUT).map_err(|e| self.error("list the topics", &e))
     }
 
@@ -93,11 +94,12 @@ impl Admin {
     }
 
     /// The client for requests that are about no group.
-    fn shared(&self) -> Result<Arc<Probe>, SourceError> {
+    pub fn shared(&self) -> Result<Arc<Probe>, SourceError> {
         let mut shared = self.shared.lock();
         let probe = match &*shared {
-            Some(probe) => probe.clone(),
-            None => Arc::new(self.probe(None)?),
+            // one that failed may never find its broker again, which a new one does
+            Some(probe) if !probe.0.context().has_failed() => probe.clone(),
+            _ => Arc::new(self.probe(None)?),
         };
         *shared = Some(probe.clone());
         drop(shared);
@@ -108,7 +110,7 @@ impl Admin {
     }
 
     /// A client of its own; of `group` where the request is about one.
-    fn probe(&self, group: Option<&str>) -> Result<Probe, SourceError> {
+    pub fn probe(&self, group: Option<&str>) -> Result<Probe, SourceError> {
         let mut client = self.settings.base();
         if let Some(group) = group {
             client.set("group.id", group).set("enable.auto.commit", "false");
@@ -146,50 +148,13 @@ impl Admin {
         Ok(found)
     }
 
-    /// Where `group` resumes, and the end, of every partition it has committed.
-    pub fn cursors(
-        &self,
-        group: &str,
-    ) -> Result<Vec<(PartitionId, ResumeFrom, ResumeFrom)>, SourceError> {
-        let probe = self.probe(Some(group))?;
-        let all = partitions(&probe.metadata()?);
-        if all.count() == 0 {
-            return Ok(Vec::new());
-        }
-        let what = format!("look up the positions of group {group}");
-        let committed =
-            probe.0.committed_offsets(all, TIMEOUT).map_err(|e| probe.error(&what, &e))?;
-        let mut known = TopicPartitionList::new();
-        for element in committed.elements() {
-            if position(element.offset()).is_some() {
-                known.add_partition(element.topic(), element.partition());
-            }
-        }
-        let ends = probe.offsets(&known, Offset::End)?;
-        let mut cursors = Vec::with_capacity(known.count());
-        for end in ends.elements() {
-            let resume = committed.find_partition(end.topic(), end.partition());
-            let resume = resume.and_then(|e| position(e.offset()));
-            if let (Some(resume), Some(end_at)) = (resume, position(end.offset())) {
-                let id = PartitionId {
-                    topic: end.topic().into(),
-                    partition: u32::try_from(end.partition()).unwrap_or_default(),
-                };
-                cursors.push((id, ResumeFrom(resume), ResumeFrom(end_at)));
-            }
-        }
-        cursors.sort();
-        Ok(cursors)
-    }
-
-    /// Creates those of `topics` that do not exist.
+    /// Creates those of `topics` that do not exist, as topics that keep events for as
+    /// long as the brokers' settings say, or the newest event of each key.
     ///
     /// # Errors
     /// `Fatal` where a topic is missing and may not or cannot be created.
-    pub async fn ensure(self: &Arc<Self>, names: &[String]) -> Result<(), SourceError> {
-        if let Some(bad) = names.iter().find(|n| !topics::is_valid(n)) {
-            return Err(SourceError::Fatal(format!("`{bad}` is no valid topic name")));
-        }
+    pub async fn ensure(self: &Arc<Self>, names: &[String], kept: Kept) -> Result<(), SourceError> {
+        names.iter().try_for_each(|name| topics::valid(name).map(drop))?;
         let mut missing = self.missing(names.to_vec()).await?;
         if missing.is_empty() {
             return Ok(());
@@ -200,7 +165,7 @@ impl Admin {
         if create {
             let (admin, names) = (self.clone(), missing.clone());
             let runtime = tokio::runtime::Handle::current();
-            blocking(move || runtime.block_on(admin.create(&names))).await?;
+            blocking(move || runtime.block_on(admin.create(&names, kept))).await?;
             patience = APPEARS;
         }
         let deadline = Instant::now() + patience;
@@ -241,18 +206,28 @@ impl Admin {
         .await
     }
 
-    async fn create(&self, names: &[String]) -> Result<(), SourceError> {
+    pub fn client(&self) -> Result<AdminClient<Listener>, SourceError> {
+        let client = self.settings.base();
+        client
+            .create_with_context(Listener::new(self.connection.clone()))
+            .map_err(|e| SourceError::Fatal(format!("connection {}: {e}", self.connection)))
+    }
+
+    async fn create(&self, names: &[String], kept: Kept) -> Result<(), SourceError> {
         let config = &self.settings.config;
         // -1 leaves it to the broker
-        let partitions = config.partitions.map_or(-1, native);
         let replicas = config.replication.map_or(-1, i32::from);
-        let topic = |n| NewTopic::new(n, partitions, TopicReplication::Fixed(replicas));
-        let new: Vec<NewTopic<'_>> = names.iter().map(|n| topic(n)).collect();
-        let client: AdminClient<Listener> = self
-            .settings
-            .base()
-            .create_with_context(Listener::new(self.connection.clone()))
-            .map_err(|e| SourceError::Fatal(format!("connection {}: {e}", self.connection)))?;
+        let topic =
+            |name, partitions| NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        let new: Vec<NewTopic<'_>> = names
+            .iter()
+            .map(|name| match kept {
+                Kept::AsConfigured => topic(name, config.partitions.map_or(-1, native)),
+                // it is read as a whole: more partitions would only make that slower
+                Kept::NewestOfEachKey => topic(name, 1).set("cleanup.policy", "compact"),
+            })
+            .collect();
+        let client = self.client()?;
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let outcome: KafkaResult<_> = client.create_topics(&new, &options).await;
         let what = format!("create topic {}", names.join(", "));
@@ -278,6 +253,13 @@ impl Admin {
     }
 }
 
+/// What a topic keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    AsConfigured,
+    NewestOfEachKey,
+}
+
 /// Runs a request off the async threads.
 pub(crate) async fn blocking<T: Send + 'static>(
     request: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
@@ -288,7 +270,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// Every partition of every topic that is not internal.
-fn partitions(metadata: &Metadata) -> TopicPartitionList {
+pub(crate) fn partitions(metadata: &Metadata) -> TopicPartitionList {
     let mut all = TopicPartitionList::new();
     for topic in metadata.topics().iter().filter(|t| !topics::is_internal(t.name())) {
         for partition in topic.partitions() {

@@ -2,34 +2,47 @@
 //! the poll thread.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
+    ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
+    consumer::{
+        BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance,
+        base_consumer::PartitionQueue,
+    },
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
-use sandbar_core::{DrainGuard, PartitionId, ResumeFrom, SourceError, SourceEvent};
+use sandbar_core::{
+    DrainGuard, PartitionId, SourceError, SourceEvent, SourceStats, SubscriptionSpec, reserved,
+};
 use tokio::sync::mpsc;
 
 use crate::{
     admin::native,
-    client, drain, error,
+    client, committed, drain, error,
+    ledger::Cursor,
     partition::{KafkaPartition, Slot},
+    transactions::Transactions,
 };
 
 pub(crate) type GroupConsumer = BaseConsumer<Group>;
 
 /// The same trouble is reported no more often than this.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a last commit waits for the end of a rebalance.
+const REBALANCE: Duration = Duration::from_secs(2);
+/// Pause before it is made again.
+const COMMIT_AGAIN: Duration = Duration::from_millis(50);
 
 /// Context of a subscription's consumer.
 pub(crate) struct Group {
@@ -38,6 +51,15 @@ pub(crate) struct Group {
     drain: Duration,
     /// Set right after the consumer is made; weak, because the consumer owns this.
     consumer: OnceLock<Weak<GroupConsumer>>,
+    /// Until the poll thread lets go of the consumer, which must end there.
+    open: RwLock<bool>,
+    /// Topics that were asked for by name.
+    named: HashSet<String>,
+    /// Partitions of reserved topics that only a glob matched. Nobody reads them.
+    ignored: Mutex<HashMap<PartitionId, PartitionQueue<Group>>>,
+    /// Set where effects and positions are written in transactions.
+    transactions: Option<Arc<Transactions>>,
+    stats: Arc<SourceStats>,
     slots: Mutex<HashMap<PartitionId, Arc<Slot>>>,
     epochs: AtomicU64,
     events: mpsc::UnboundedSender<Result<SourceEvent, SourceError>>,
@@ -50,15 +72,21 @@ pub(crate) struct Group {
 impl Group {
     pub fn new(
         connection: Arc<str>,
-        group: &str,
+        spec: &SubscriptionSpec,
         drain: Duration,
+        transactions: Option<Arc<Transactions>>,
         events: mpsc::UnboundedSender<Result<SourceEvent, SourceError>>,
     ) -> Self {
         Self {
             connection,
-            group: group.to_owned(),
+            group: spec.group.clone(),
             drain,
             consumer: OnceLock::new(),
+            open: RwLock::new(true),
+            named: spec.topics.iter().cloned().collect(),
+            ignored: Mutex::default(),
+            transactions,
+            stats: spec.stats.clone(),
             slots: Mutex::default(),
             epochs: AtomicU64::new(0),
             events,
@@ -71,6 +99,26 @@ impl Group {
     pub fn bind(&self, consumer: &Arc<GroupConsumer>) {
         // set once, by the one who makes the consumer
         let _ = self.consumer.set(Arc::downgrade(consumer));
+    }
+
+    /// Calls `f` with the consumer; `None` once that is about to end. From any thread but
+    /// that of the callbacks.
+    pub fn with_consumer<T>(&self, f: impl FnOnce(&GroupConsumer) -> T) -> Option<T> {
+        // held for as long as the consumer is, so that this reference is never the last one
+        let open = self.open.read();
+        let consumer = self.consumer.get().filter(|_| *open)?.upgrade()?;
+        Some(f(&consumer))
+    }
+
+    /// Waits until no other thread has the consumer, and lets none have it any more.
+    pub fn shut(&self) {
+        *self.open.write() = false;
+        self.ignored.lock().clear();
+    }
+
+    /// The partitions held.
+    pub fn slots(&self) -> Vec<Arc<Slot>> {
+        self.slots.lock().values().cloned().collect()
     }
 
     fn send(&self, event: Result<SourceEvent, SourceError>) {
@@ -112,25 +160,46 @@ impl Group {
         self.fatal.get().is_some()
     }
 
-    /// Hands every position that moved to librdkafka, which commits each second, and
-    /// again where a commit failed, as one does in the middle of a rebalance. Commits of our
-    /// own would not learn of that: librdkafka answers an asynchronous one through
-    /// a callback that rdkafka does not set.
-    pub fn store_moved(&self, consumer: &GroupConsumer) {
-        let slots = self.slots.lock();
-        let moved: Vec<_> =
-            slots.values().filter_map(|s| Some((s.clone(), s.next_store()?))).collect();
-        drop(slots);
+    /// Has everything committed that moved since the last time. With `refresh` also what
+    /// may not have reached the broker and nobody would tell.
+    ///
+    /// Positions go to librdkafka, which commits them each second, and again where a commit
+    /// failed, as one does in the middle of a rebalance. Commits of our own would not learn
+    /// of that: librdkafka answers an asynchronous one through a callback that rdkafka does
+    /// not set. But it does not look at metadata: where only these moved, we commit.
+    pub fn store_moved(&self, consumer: &GroupConsumer, refresh: bool) {
+        let slots = self.slots();
+        self.stats.set_metadata_fill(slots.iter().map(|s| s.fill()).fold(0.0, f64::max));
+        if let Some(transactions) = &self.transactions {
+            if slots.iter().any(|slot| slot.moved().is_some()) {
+                transactions.sweep();
+            }
+            return;
+        }
+        let moved: Vec<_> = slots
+            .iter()
+            .filter_map(|s| s.next(refresh).map(|(now, stands)| (s, now, stands)))
+            .collect();
         if moved.is_empty() {
             return;
         }
-        if let Err(e) = positions(&moved).and_then(|list| consumer.store_offsets(&list)) {
-            moved.iter().for_each(|(slot, _)| slot.not_stored());
+        let all = moved.iter().map(|(slot, cursor, _)| (&slot.id, cursor));
+        let stand = moved.iter().filter(|m| m.2).map(|(slot, cursor, _)| (&slot.id, cursor));
+        let told = committed::offsets(all)
+            .and_then(|all| consumer.store_offsets(&all))
+            .and_then(|()| committed::offsets(stand))
+            .and_then(|stand| match stand.count() {
+                0 => Ok(()),
+                _ => consumer.commit(&stand, CommitMode::Async),
+            });
+        if let Err(e) = told {
+            moved.iter().for_each(|(slot, ..)| slot.not_told());
             self.report("commit", &format!("positions not stored: {}", error::describe(&e)));
         }
     }
 
-    /// Fences all partitions and commits what they finished.
+    /// Fences all partitions and commits what they finished. Where that is done in
+    /// transactions, whoever settles has waited for them already.
     pub fn end(&self, consumer: &GroupConsumer) -> Result<(), SourceError> {
         let slots: Vec<_> = self.slots.lock().drain().map(|(_, slot)| slot).collect();
         let reason = self.fatal.get().map_or("the subscription is closed", String::as_str);
@@ -151,37 +220,50 @@ impl Group {
         slots: Vec<Arc<Slot>>,
         reason: &str,
     ) -> KafkaResult<()> {
-        let last: Vec<_> =
+        let last: Vec<(Arc<Slot>, Cursor)> =
             slots.into_iter().filter_map(|s| s.fence(reason).map(|p| (s, p))).collect();
-        if last.is_empty() {
-            return Ok(());
-        }
-        for (slot, position) in &last {
+        for (slot, cursor) in &last {
             tracing::info!(
                 connection = &*self.connection, group = self.group, partition = %slot.id,
-                position = position.0, reason, "partition given up"
+                position = cursor.position.0, reason, "partition given up"
             );
         }
-        let last = positions(&last)?;
+        if last.is_empty() || self.transactions.is_some() {
+            return Ok(());
+        }
+        let last = committed::offsets(last.iter().map(|(slot, cursor)| (&slot.id, cursor)))?;
         // librdkafka commits what is stored once more when the partition goes: it must not be older
         let stored = consumer.store_offsets(&last);
-        consumer.commit(&last, CommitMode::Sync).and(stored)
+        let deadline = Instant::now() + REBALANCE;
+        loop {
+            let committed = consumer.commit(&last, CommitMode::Sync);
+            // between two generations the group takes no positions. That passes by itself: the
+            // client goes through it without being polled
+            let passing = committed.as_ref().err().and_then(error::code)
+                == Some(RDKafkaErrorCode::RebalanceInProgress);
+            if !passing || Instant::now() >= deadline {
+                return committed.and(stored);
+            }
+            thread::park_timeout(COMMIT_AGAIN);
+        }
     }
 
     fn assigned(&self, partitions: &TopicPartitionList) {
         let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
             return self.fail("partitions were assigned to a consumer that is gone".into());
         };
-        for element in partitions.elements() {
-            let id = PartitionId {
-                topic: element.topic().into(),
-                partition: u32::try_from(element.partition()).unwrap_or_default(),
-            };
+        let mut slots = Vec::new();
+        for id in ids(partitions) {
             // before the assignment takes effect: a queue that was taken over keeps its records
             // to itself from the first one on, and none reaches the consumer's common queue
-            let Some(queue) = consumer.split_partition_queue(&id.topic, element.partition()) else {
+            let Some(queue) = consumer.split_partition_queue(&id.topic, native(id.partition))
+            else {
                 return self.fail(format!("no queue for partition {id}"));
             };
+            if self.is_ignored(&id) {
+                self.ignored.lock().insert(id, queue);
+                continue;
+            }
             let epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::info!(
                 connection = &*self.connection, group = self.group, partition = %id, epoch,
@@ -189,19 +271,46 @@ impl Group {
             );
             let slot = Slot::new(id.clone(), epoch, queue);
             self.slots.lock().insert(id, slot.clone());
-            self.send(Ok(SourceEvent::Assigned(Box::new(KafkaPartition(slot)))));
+            slots.push(slot.clone());
+            let transactions = self.transactions.clone();
+            self.send(Ok(SourceEvent::Assigned(Box::new(KafkaPartition { slot, transactions }))));
+        }
+        if slots.is_empty() {
+            return;
+        }
+        if let Err(e) = committed::learn(consumer.context().clone(), slots) {
+            self.fail(format!("no thread for looking up committed positions: {e}"));
+        }
+    }
+
+    /// Whether only a glob matched the partition, and its topic is one of Sandbar's own:
+    /// it may be another group's inbox.
+    fn is_ignored(&self, id: &PartitionId) -> bool {
+        reserved::is_reserved(&id.topic) && !self.named.contains(&*id.topic)
+    }
+
+    /// Stops the fetching of partitions that nobody reads. Only now are they assigned.
+    fn pause_ignored(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) {
+        let mut ignored = TopicPartitionList::new();
+        for id in ids(partitions).filter(|id| self.is_ignored(id)) {
+            ignored.add_partition(&id.topic, native(id.partition));
+        }
+        if ignored.count() > 0
+            && let Err(e) = consumer.pause(&ignored)
+        {
+            // what is fetched stays in its queue, which is bounded
+            tracing::debug!(connection = &*self.connection, group = self.group, "not paused: {e}");
         }
     }
 
     fn revoked(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) {
         let slots: Vec<_> = {
-            let mut all = self.slots.lock();
-            let id = |topic: &str, partition| PartitionId {
-                topic: topic.into(),
-                partition: u32::try_from(partition).unwrap_or_default(),
-            };
-            let elements = partitions.elements();
-            elements.iter().filter_map(|e| all.remove(&id(e.topic(), e.partition()))).collect()
+            let (mut all, mut ignored) = (self.slots.lock(), self.ignored.lock());
+            let taken = ids(partitions).filter_map(|id| {
+                ignored.remove(&id);
+                all.remove(&id)
+            });
+            taken.collect()
         };
         if slots.is_empty() {
             return;
@@ -268,14 +377,17 @@ impl ConsumerContext for Group {
             }
         }
     }
+
+    fn post_rebalance(&self, consumer: &GroupConsumer, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance {
+            self.pause_ignored(consumer, partitions);
+        }
+    }
 }
 
-/// `store_offsets` and `commit` take the position to resume from as it is.
-fn positions(moved: &[(Arc<Slot>, ResumeFrom)]) -> KafkaResult<TopicPartitionList> {
-    let mut list = TopicPartitionList::with_capacity(moved.len());
-    for (slot, position) in moved {
-        let offset = Offset::Offset(i64::try_from(position.0).unwrap_or(i64::MAX));
-        list.add_partition_offset(&slot.id.topic, native(slot.id.partition), offset)?;
-    }
-    Ok(list)
+fn ids(partitions: &TopicPartitionList) -> impl Iterator<Item = PartitionId> {
+    partitions.elements().into_iter().map(|element| PartitionId {
+        topic: element.topic().into(),
+        partition: u32::try_from(element.partition()).unwrap_or_default(),
+    })
 }

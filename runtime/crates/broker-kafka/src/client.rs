@@ -1,6 +1,9 @@
 //! What librdkafka's clients have in common: their log goes to `tracing`.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -30,16 +33,27 @@ pub(crate) fn log(connection: &str, level: RDKafkaLogLevel, facility: &str, line
 pub(crate) struct Listener {
     connection: Arc<str>,
     heard: Mutex<Option<String>>,
+    failed: AtomicBool,
 }
 
 impl Listener {
     pub fn new(connection: Arc<str>) -> Self {
-        Self { connection, heard: Mutex::new(None) }
+        Self { connection, heard: Mutex::new(None), failed: AtomicBool::new(false) }
     }
 
     /// The last error since the last call.
     pub fn take(&self) -> Option<String> {
         self.heard.lock().take()
+    }
+
+    /// A request of the client failed.
+    pub fn failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one did.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 }
 

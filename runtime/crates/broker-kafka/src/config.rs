@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError};
-use sandbar_core::StartAt;
+use sandbar_core::{StartAt, SubscriptionSpec};
 use serde::Deserialize;
 
 use crate::error::ConnectError;
@@ -52,7 +52,7 @@ const CONTROLLED: &[(&str, &str)] = &[
     ("auto.commit.interval.ms", "only finished events may be committed"),
     ("enable.auto.offset.store", "only finished events may be committed"),
     ("partition.assignment.strategy", "partitions are handed over cooperatively"),
-    ("enable.partition.eof", "ends of partitions are watched by the reader alone"),
+    ("enable.partition.eof", "ends of partitions are watched where reading comes to an end"),
     ("allow.auto.create.topics", "it is set by `create-topics`"),
     ("acks", "an event counts as published only when all in-sync replicas have it"),
     (
@@ -116,43 +116,45 @@ impl Settings {
         client
     }
 
-    /// A member of `group`. `prefetch` records are kept ready per partition.
-    pub fn group(
-        &self,
-        group: &str,
-        start: StartAt,
-        prefetch: usize,
-        drain: Duration,
-    ) -> Result<GroupSettings, ConnectError> {
+    /// A member of the subscription's group.
+    pub fn group(&self, spec: &SubscriptionSpec) -> Result<GroupSettings, ConnectError> {
         let mut client = self.base();
         self.default(&mut client, "topic.metadata.refresh.interval.ms", "10000");
         // the brokers' own topics match no subscription, whatever its pattern
         self.default(&mut client, "topic.blacklist", "^__");
-        self.default(&mut client, "queued.min.messages", &prefetch.clamp(1, 1_000_000).to_string());
+        let prefetch = spec.prefetch.clamp(1, 1_000_000);
+        self.default(&mut client, "queued.min.messages", &prefetch.to_string());
         self.default(&mut client, "queued.max.messages.kbytes", "8192");
         // by default a full queue that was emptied waits up to a second for its next fetch
         self.default(&mut client, "fetch.queue.backoff.ms", "10");
         client
-            .set("group.id", group)
-            .set("auto.offset.reset", if start == StartAt::Latest { "latest" } else { "earliest" })
+            .set("group.id", &spec.group)
+            .set(
+                "auto.offset.reset",
+                if spec.start == StartAt::Latest { "latest" } else { "earliest" },
+            )
             // commits what is stored, and only that
             .set("enable.auto.commit", "true")
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
             .set("partition.assignment.strategy", "cooperative-sticky");
+        if spec.exactly_once {
+            // positions are committed in transactions; while one of an owner before us is open,
+            // this member waits for what becomes of it
+            client.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+        }
+        if spec.until_end {
+            client.set("enable.partition.eof", "true");
+        }
         let native = client.create_native_config().map_err(|e| invalid(&e))?;
         let millis = |property: &str| -> Result<Duration, ConnectError> {
             let value = native.get(property).map_err(|e| invalid(&e))?;
-            let value = value.parse().map_err(|_| ConnectError::Invalid {
-                property: property.into(),
-                description: "it is not a number of milliseconds".into(),
-            })?;
-            Ok(Duration::from_millis(value))
+            Ok(Duration::from_millis(number(property, &value)?))
         };
         // while the poll thread waits, heartbeats go on; it must be back to polling before the
         // group gives the member up, with time left for the commit
         let limit = millis("session.timeout.ms")?.min(millis("max.poll.interval.ms")?) * 3 / 4;
-        Ok(GroupSettings { client, drain: drain.min(limit) })
+        Ok(GroupSettings { client, drain: spec.drain_timeout.min(limit) })
     }
 
     pub fn producer(&self) -> ClientConfig {
@@ -169,6 +171,35 @@ impl Settings {
         client
     }
 
+    /// The producer of one exactly-once subscription, under an id that no other has, and
+    /// the time after which its coordinator gives a transaction up.
+    ///
+    /// That time is how long a killed process holds up whoever takes its partitions over,
+    /// so it is short; one transaction with everything in it must be committed within it.
+    pub fn transactional(&self, group: &str) -> Result<(ClientConfig, Duration), ConnectError> {
+        let mut client = self.producer();
+        self.default(&mut client, "transaction.timeout.ms", "15000");
+        let set = |client: &ClientConfig, property: &str| {
+            client.get(property).map(|value| number(property, value)).transpose()
+        };
+        let timeout = set(&client, "transaction.timeout.ms")?.unwrap_or(15_000);
+        // librdkafka demands that neither outlives the transaction
+        for (property, longest) in [
+            ("message.timeout.ms", timeout),
+            ("delivery.timeout.ms", timeout),
+            ("socket.timeout.ms", timeout.saturating_sub(100).max(100)),
+        ] {
+            if set(&client, property)?.is_some_and(|value| value > longest) {
+                client.set(property, longest.to_string());
+            }
+        }
+        let id = client.get("client.id").unwrap_or("sandbar");
+        let id = format!("{id}-{group}-{:032x}", rand::random::<u128>());
+        client.set("transactional.id", id);
+        client.create_native_config().map_err(|e| invalid(&e))?;
+        Ok((client, Duration::from_millis(timeout)))
+    }
+
     /// Sets what the user did not.
     fn default(&self, client: &mut ClientConfig, property: &str, value: &str) {
         // the same property under its other name
@@ -182,6 +213,13 @@ impl Settings {
             client.set(property, value);
         }
     }
+}
+
+fn number(property: &str, value: &str) -> Result<u64, ConnectError> {
+    value.parse().map_err(|_| ConnectError::Invalid {
+        property: property.into(),
+        description: "it is not a number of milliseconds".into(),
+    })
 }
 
 /// What librdkafka says of a property, without the values of secret ones.
@@ -253,10 +291,49 @@ mod tests {
     #[test]
     fn h4_the_drain_ends_before_the_session_does() {
         let settings = with("session.timeout.ms", "8000").unwrap();
-        let group = settings.group("g", StartAt::Earliest, 10, Duration::from_secs(60)).unwrap();
-        assert_eq!(group.drain, Duration::from_secs(6));
-        let group = settings.group("g", StartAt::Earliest, 10, Duration::from_secs(2)).unwrap();
-        assert_eq!(group.drain, Duration::from_secs(2));
+        let drain = |timeout| {
+            let spec =
+                SubscriptionSpec { drain_timeout: timeout, ..SubscriptionSpec::new("g", vec![]) };
+            settings.group(&spec).unwrap().drain
+        };
+        assert_eq!(drain(Duration::from_secs(60)), Duration::from_secs(6));
+        assert_eq!(drain(Duration::from_secs(2)), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn e1_a_transactional_source_commits_nothing_beside_its_transactions() {
+        let settings = with("isolation.level", "read_uncommitted").unwrap();
+        let spec = SubscriptionSpec { exactly_once: true, ..SubscriptionSpec::new("g", vec![]) };
+        let client = settings.group(&spec).unwrap().client;
+        assert_eq!(client.get("enable.auto.commit"), Some("false"));
+        assert_eq!(client.get("isolation.level"), Some("read_committed"));
+    }
+
+    #[test]
+    fn e1_no_timeout_outlives_the_transaction() {
+        for (property, expected) in [
+            ("message.timeout.ms", "15000"),
+            ("delivery.timeout.ms", "15000"),
+            ("socket.timeout.ms", "14900"),
+        ] {
+            let (client, _) = with(property, "60000").unwrap().transactional("g").unwrap();
+            assert_eq!(client.get(property), Some(expected));
+        }
+        let (client, timeout) =
+            with("transaction.timeout.ms", "3000").unwrap().transactional("g").unwrap();
+        assert_eq!(
+            (client.get("message.timeout.ms"), timeout),
+            (Some("3000"), Duration::from_secs(3))
+        );
+    }
+
+    #[test]
+    fn e2_every_source_has_a_transactional_id_of_its_own() {
+        let settings = with("client.id", "c").unwrap();
+        let id =
+            || settings.transactional("g").unwrap().0.get("transactional.id").unwrap().to_owned();
+        assert!(id().starts_with("c-g-"), "{}", id());
+        assert_ne!(id(), id());
     }
 
     #[test]

@@ -43,15 +43,26 @@ fn denied(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as E;
     matches!(
         code,
-        E::TopicAuthorizationFailed | E::GroupAuthorizationFailed | E::ClusterAuthorizationFailed
+        E::TopicAuthorizationFailed
+            | E::GroupAuthorizationFailed
+            | E::ClusterAuthorizationFailed
+            | E::TransactionalIdAuthorizationFailed
     )
+}
+
+/// The code behind an error. rdkafka leaves out that of an admin request.
+pub(crate) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    }
 }
 
 /// The error of a request made once, for `what`.
 pub(crate) fn request(what: &str, error: &KafkaError, heard: Option<String>) -> SourceError {
     let because = heard.map(|h| format!(" ({h})")).unwrap_or_default();
     let message = format!("could not {what}: {}{because}", describe(error));
-    match error.rdkafka_error_code() {
+    match code(error) {
         Some(code) if denied(code) || code == RDKafkaErrorCode::InvalidTopic => {
             SourceError::Fatal(message)
         }
@@ -61,7 +72,7 @@ pub(crate) fn request(what: &str, error: &KafkaError, heard: Option<String>) -> 
 
 /// The bare text of an error, without rdkafka's wrapping where there is a code.
 pub(crate) fn describe(error: &KafkaError) -> String {
-    error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
+    code(error).map_or_else(|| error.to_string(), |code| code.to_string())
 }
 
 /// The fate of one record that was not delivered.
@@ -123,6 +134,8 @@ mod tests {
     fn a_denied_request_is_fatal_and_an_unreachable_broker_is_not() {
         let denied = KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed);
         assert!(matches!(request("read topic t", &denied, None), SourceError::Fatal(_)));
+        let denied = KafkaError::AdminOp(RDKafkaErrorCode::ClusterAuthorizationFailed);
+        assert!(matches!(request("create topic t", &denied, None), SourceError::Fatal(_)));
         let away = KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure);
         let error = request("list topics", &away, Some("connection refused".into()));
         assert!(matches!(&error, SourceError::Unavailable(m) if m.contains("connection refused")));

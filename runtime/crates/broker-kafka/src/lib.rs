@@ -4,24 +4,36 @@
 //! ([`poll`](mod@poll)); group callbacks run there and hand partitions to the pipeline
 //! and take them back (`assignment`). Each partition is read from librdkafka's own
 //! queue (`partition`), so back-pressure is not reading it, and its position is
-//! committed only as far as [`Watermark`](sandbar_core::Watermark) says. The sink is
-//! one idempotent producer per connection (`sink`, `producer`).
+//! committed only as far as [`Watermark`](sandbar_core::Watermark) says, with what is
+//! finished beyond it as metadata (`ledger`, `metadata`) that the next owner reads first
+//! (`committed`). The sink is one idempotent producer per connection (`sink`, `producer`);
+//! topics are made and positions looked up beside both (`admin`, `cursors`, `known`).
+//!
+//! An exactly-once subscription settles through a thread of its own (`transactions`,
+//! `transactor`), which writes everything that waits in one transaction (`transaction`)
+//! as the member that the group knows (`membership`).
 #![warn(missing_docs)]
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use sandbar_core::{
-    Connection, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source, SourceError,
+    Connection, Extent, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source, SourceError,
     SubscriptionSpec, TopicInfo,
 };
 
 mod admin;
 mod assignment;
 mod client;
+mod committed;
 mod config;
+mod cursors;
 mod drain;
 mod error;
+mod known;
+mod ledger;
+mod membership;
+mod metadata;
 mod partition;
 mod poll;
 mod producer;
@@ -30,11 +42,14 @@ mod record;
 mod sink;
 mod source;
 mod topics;
+mod transaction;
+mod transactions;
+mod transactor;
 
 pub use config::KafkaConfig;
 pub use error::ConnectError;
 
-use admin::Admin;
+use admin::{Admin, Kept};
 use config::Settings;
 use producer::Producers;
 use reader::KafkaReader;
@@ -71,7 +86,8 @@ impl Connection for Kafka {
     }
 
     async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {
-        let source = KafkaSource::open(&self.settings, &self.admin, &self.name, spec)?;
+        let source =
+            KafkaSource::open(&self.settings, &self.admin, &self.name, self.sink.known(), spec)?;
         Ok(Box::new(source))
     }
 
@@ -80,10 +96,7 @@ impl Connection for Kafka {
     }
 
     async fn read(&self, topic: &str, from: ReadFrom) -> Result<Box<dyn Reader>, SourceError> {
-        if !topics::is_valid(topic) {
-            return Err(SourceError::Fatal(format!("`{topic}` is no valid topic name")));
-        }
-        let (admin, topic) = (self.admin.clone(), topic.to_owned());
+        let (admin, topic) = (self.admin.clone(), topics::valid(topic)?.to_owned());
         let reader = admin::blocking(move || KafkaReader::open(&admin, &topic, from)).await?;
         Ok(Box::new(reader))
     }
@@ -94,7 +107,36 @@ impl Connection for Kafka {
     }
 
     async fn ensure_topics(&self, topics: &[String]) -> Result<(), SourceError> {
-        self.admin.ensure(topics).await
+        self.admin.ensure(topics, Kept::AsConfigured).await
+    }
+
+    async fn ensure_compacted_topic(&self, topic: &str) -> Result<(), SourceError> {
+        self.admin.ensure(&[topic.to_owned()], Kept::NewestOfEachKey).await
+    }
+
+    async fn trim(&self, partition: &PartitionId, before: ResumeFrom) -> Result<(), SourceError> {
+        topics::valid(&partition.topic)?;
+        let (admin, partition) = (self.admin.clone(), partition.clone());
+        // rdkafka's admin client blocks while it is dropped
+        let runtime = tokio::runtime::Handle::current();
+        admin::blocking(move || runtime.block_on(admin.trim(&partition, before))).await
+    }
+
+    async fn extents(&self, topic: &str) -> Result<Vec<Extent>, SourceError> {
+        let topic = topics::valid(topic)?.to_owned();
+        let admin = self.admin.clone();
+        admin::blocking(move || admin.extents(&topic)).await
+    }
+
+    async fn move_cursor(
+        &self,
+        group: &str,
+        partition: &PartitionId,
+        to: ResumeFrom,
+    ) -> Result<(), SourceError> {
+        topics::valid(&partition.topic)?;
+        let (admin, group, partition) = (self.admin.clone(), group.to_owned(), partition.clone());
+        admin::blocking(move || admin.move_cursor(&group, &partition, to)).await
     }
 
     async fn cursors(

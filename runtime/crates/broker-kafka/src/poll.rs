@@ -13,12 +13,15 @@ use rdkafka::{consumer::Consumer, error::KafkaError};
 use sandbar_core::SourceError;
 use tokio::sync::oneshot;
 
-use crate::{assignment::GroupConsumer, record};
+use crate::{assignment::GroupConsumer, record, transactions::Transactions};
 
 /// How long a poll waits for an event: bounds how late a stop is noticed.
 const POLL: Duration = Duration::from_millis(100);
 /// How often positions that moved are handed over for committing.
 const STORE_EVERY: Duration = Duration::from_millis(500);
+
+/// With how many of these goes what may not have reached the broker.
+const REFRESH: u32 = 10;
 
 /// What the source tells its thread.
 #[derive(Default)]
@@ -35,12 +38,17 @@ pub(crate) fn start(
     consumer: Arc<GroupConsumer>,
     topics: Vec<String>,
     orders: Arc<Orders>,
+    transactions: Option<Arc<Transactions>>,
 ) -> std::io::Result<oneshot::Receiver<Result<(), SourceError>>> {
     let (ended, outcome) = oneshot::channel();
     thread::Builder::new().name("kafka-poll".into()).spawn(move || {
         let group = consumer.context().clone();
         run(&consumer, &topics, &orders);
+        if let Some(transactions) = transactions {
+            transactions.stop();
+        }
         let result = group.end(&consumer);
+        group.shut();
         // the last reference, as all partitions are fenced: leaves the group
         drop(consumer);
         // the source may have been dropped instead of closed
@@ -53,6 +61,7 @@ fn run(consumer: &GroupConsumer, topics: &[String], orders: &Orders) {
     let group = consumer.context();
     let mut subscribed = false;
     let mut next_store = Instant::now() + STORE_EVERY;
+    let mut stores = 0_u32;
     while !orders.stop.load(Ordering::Acquire) && !group.failed() {
         if !subscribed && orders.subscribe.load(Ordering::Acquire) {
             let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -80,7 +89,8 @@ fn run(consumer: &GroupConsumer, topics: &[String], orders: &Orders) {
             Some(Err(_)) => {}
         }
         if Instant::now() >= next_store {
-            group.store_moved(consumer);
+            stores = stores.wrapping_add(1);
+            group.store_moved(consumer, stores.is_multiple_of(REFRESH));
             next_store = Instant::now() + STORE_EVERY;
         }
     }

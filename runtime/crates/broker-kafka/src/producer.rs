@@ -13,26 +13,40 @@ use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{DeliveryResult, Producer, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
 };
+use sandbar_core::Outgoing;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{client, config::Settings, error::ConnectError};
+use crate::{client, config::Settings, error::ConnectError, record};
 
 /// The records of one `publish`, while the broker has them.
 pub(crate) struct Batch {
     /// Reports still to come, and one more until every record was handed over.
     open: AtomicUsize,
     failed: Mutex<Vec<(usize, RDKafkaErrorCode)>>,
+    /// One failure ends the wait: nobody asks what becomes of the others.
+    hasty: bool,
     done: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl Batch {
+    /// A batch, and what resolves with its last report.
     pub fn new() -> (Arc<Self>, oneshot::Receiver<()>) {
+        Self::make(false)
+    }
+
+    /// A batch, and what resolves with its first failure or its last report.
+    pub fn all_or_nothing() -> (Arc<Self>, oneshot::Receiver<()>) {
+        Self::make(true)
+    }
+
+    fn make(hasty: bool) -> (Arc<Self>, oneshot::Receiver<()>) {
         let (done, all) = oneshot::channel();
         let batch = Self {
             open: AtomicUsize::new(1),
             failed: Mutex::default(),
+            hasty,
             done: Mutex::new(Some(done)),
         };
         (Arc::new(batch), all)
@@ -46,9 +60,10 @@ impl Batch {
 
     /// One report less to wait for.
     pub fn close(&self, failed: Option<(usize, RDKafkaErrorCode)>) {
+        let over = self.hasty && failed.is_some();
         self.failed.lock().extend(failed);
         // the last one sees what all others noted before they counted themselves out
-        if self.open.fetch_sub(1, Ordering::AcqRel) == 1
+        if (self.open.fetch_sub(1, Ordering::AcqRel) == 1 || over)
             && let Some(done) = self.done.lock().take()
         {
             // nobody waits any more where the publish was cancelled
@@ -81,6 +96,12 @@ pub(crate) struct Reports {
     room: Arc<Notify>,
 }
 
+impl Reports {
+    pub fn new(connection: Arc<str>, room: Arc<Notify>) -> Self {
+        Self { connection, room }
+    }
+}
+
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         client::log(&self.connection, level, facility, line);
@@ -102,6 +123,17 @@ impl ProducerContext for Reports {
         ticket.close(failed);
         self.room.notify_one();
     }
+}
+
+pub(crate) type Record<'a> = BaseRecord<'a, [u8], [u8], Box<Ticket>>;
+
+/// A record as librdkafka takes it.
+pub(crate) fn record(outgoing: &Outgoing, ticket: Box<Ticket>) -> Record<'_> {
+    let mut native = Record::with_opaque_to(&outgoing.topic, ticket);
+    native.key = outgoing.key.as_deref();
+    native.payload = outgoing.payload.as_deref();
+    native.headers = record::outgoing_headers(outgoing);
+    native
 }
 
 pub(crate) fn code(error: &KafkaError) -> RDKafkaErrorCode {
@@ -145,7 +177,7 @@ impl Producers {
         settings: &Settings,
         room: &Arc<Notify>,
     ) -> Result<Arc<Running>, ConnectError> {
-        let context = Reports { connection: connection.clone(), room: room.clone() };
+        let context = Reports::new(connection.clone(), room.clone());
         let producer = settings
             .producer()
             .create_with_context(context)
@@ -187,13 +219,26 @@ mod tests {
         assert_eq!(batch.failed(), [(1, RDKafkaErrorCode::MessageTimedOut)]);
     }
 
+    #[test]
+    fn a_batch_that_is_all_or_nothing_ends_with_its_first_failure() {
+        let (batch, mut all) = Batch::all_or_nothing();
+        let mut tickets: Vec<_> = (0..3).map(|i| batch.ticket(i)).collect();
+        batch.close(None);
+        tickets.remove(0).close(None);
+        assert!(all.try_recv().is_err());
+        tickets.remove(0).close(Some(RDKafkaErrorCode::MessageSizeTooLarge));
+        assert!(all.try_recv().is_ok());
+        assert_eq!(batch.failed(), [(1, RDKafkaErrorCode::MessageSizeTooLarge)]);
+        tickets.remove(0).close(None);
+    }
+
     #[tokio::test]
     #[allow(unsafe_code)] // librdkafka's own way to raise a fatal error for a test
     async fn a_producer_that_gave_up_is_replaced_and_publishing_goes_on() {
         use std::ffi::CString;
 
         use rdkafka::{bindings, mocking::MockCluster, types::RDKafkaRespErr};
-        use sandbar_core::{Outgoing, PublishError, Sink};
+        use sandbar_core::{PublishError, Sink};
 
         let mock = MockCluster::new(1).unwrap();
         mock.create_topic("t", 1, 1).unwrap();

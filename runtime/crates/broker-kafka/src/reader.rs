@@ -21,6 +21,9 @@ use crate::{
 /// one and nobody joins it, so the broker never hears of it.
 const GROUP: &str = "sandbar.reader";
 
+/// Longest wait for a sign that there is something to read.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// A reader of one topic, assigned to all of its partitions.
 pub(crate) struct KafkaReader {
     /// Taken by drop alone.
@@ -153,8 +156,10 @@ impl Reader for KafkaReader {
             if !events.is_empty() || self.at_end() {
                 return Ok(events);
             }
-            // `events` is empty whenever this is cancelled
-            self.wake.notified().await;
+            // `events` is empty whenever this is cancelled. A poll also returns nothing after
+            // news of the client (a line of its log), and then there is no other sign of what
+            // lies behind that: look again all the same
+            let _ = tokio::time::timeout(LOOK_AGAIN, self.wake.notified()).await;
         }
     }
 }

@@ -1,24 +1,16 @@
 //! Publishing: a batch in, one result per record out.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
-use rdkafka::{
-    error::RDKafkaErrorCode,
-    producer::{BaseRecord, Producer},
-};
-use sandbar_core::{Outgoing, PublishError, Sink, SourceError};
+use rdkafka::{error::RDKafkaErrorCode, producer::Producer};
+use sandbar_core::{Outgoing, PublishError, Sink};
 
 use crate::{
     admin::Admin,
     error,
-    producer::{self, Batch, Producers, Running, Ticket},
-    record,
+    known::KnownTopics,
+    producer::{self, Batch, Producers, Running},
 };
 
 /// With the queue full, the next attempt is made when a record has left it, or
@@ -27,20 +19,22 @@ const QUEUE_FULL: Duration = Duration::from_millis(50);
 /// Longest time that closing waits for what is still queued.
 const FLUSH: Duration = Duration::from_secs(10);
 
-type Record<'a> = BaseRecord<'a, [u8], [u8], Box<Ticket>>;
-
 /// The connection's sink.
 pub(crate) struct KafkaSink {
     admin: Arc<Admin>,
     producers: Producers,
-    /// Topics that were seen. Asking first tells "no such topic" from "no broker", and
-    /// creates topics as configured instead of as the broker would.
-    known: RwLock<HashSet<Arc<str>>>,
+    known: Arc<KnownTopics>,
 }
 
 impl KafkaSink {
     pub fn new(admin: Arc<Admin>, producers: Producers) -> Self {
-        Self { admin, producers, known: RwLock::default() }
+        let known = Arc::new(KnownTopics::new(admin.clone()));
+        Self { admin, producers, known }
+    }
+
+    /// What is known of the topics that are written to.
+    pub fn known(&self) -> &Arc<KnownTopics> {
+        &self.known
     }
 
     #[cfg(test)]
@@ -48,36 +42,9 @@ impl KafkaSink {
         &self.producers
     }
 
-    /// The topics among `records` that cannot be written to, and why.
-    async fn refused(&self, records: &[Outgoing]) -> HashMap<Arc<str>, PublishError> {
-        let new: HashSet<Arc<str>> = {
-            let known = self.known.read();
-            let topics = records.iter().map(|r| &r.topic);
-            topics.filter(|t| !known.contains(*t)).cloned().collect()
-        };
-        let mut refused = HashMap::new();
-        for topic in new {
-            match self.admin.ensure(&[topic.to_string()]).await {
-                Ok(()) => {
-                    self.known.write().insert(topic);
-                }
-                Err(SourceError::Unavailable(m)) => {
-                    refused.insert(topic, PublishError::Unavailable(m));
-                }
-                Err(e) => {
-                    refused.insert(topic, PublishError::Rejected(e.to_string()));
-                }
-            }
-        }
-        refused
-    }
-
     /// Hands one record to the producer, waiting while its queue is full.
     async fn send(&self, producer: &Running, batch: &Arc<Batch>, index: usize, record: &Outgoing) {
-        let mut native = Record::with_opaque_to(&record.topic, batch.ticket(index));
-        native.key = record.key.as_deref();
-        native.payload = record.payload.as_deref();
-        native.headers = record::outgoing_headers(record);
+        let mut native = producer::record(record, batch.ticket(index));
         loop {
             let Err((error, returned)) = producer.get().send(native) else { return };
             let code = producer::code(&error);
@@ -98,7 +65,7 @@ impl KafkaSink {
         producer: &Running,
         records: &[Outgoing],
     ) -> Vec<Result<(), PublishError>> {
-        let refused = self.refused(records).await;
+        let refused = self.known.refused(records.iter().map(|r| &r.topic)).await;
         let (batch, all) = Batch::new();
         for (index, record) in records.iter().enumerate() {
             if !refused.contains_key(&record.topic) {
@@ -118,7 +85,7 @@ impl KafkaSink {
             let topic = &records[index].topic;
             if error::unknown_topic(code) {
                 // gone since it was seen: the next attempt looks again, and says which
-                self.known.write().remove(topic);
+                self.known.forget(topic);
             }
             results[index] = Err(error::publish(topic, code));
         }

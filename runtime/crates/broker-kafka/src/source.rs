@@ -7,15 +7,20 @@ use std::{
 
 use async_trait::async_trait;
 use rdkafka::consumer::Consumer;
-use sandbar_core::{Guarantees, Source, SourceError, SourceEvent, SubscriptionSpec};
+use sandbar_core::{
+    Guarantees, Source, SourceError, SourceEvent, StartAt, SubscriptionSpec, reserved,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    admin::Admin,
+    admin::{self, Admin, Kept},
     assignment::{Group, GroupConsumer},
     config::Settings,
+    known::KnownTopics,
     poll::{self, Orders},
     topics,
+    transactions::Transactions,
+    transactor::Transactor,
 };
 
 /// Longest time that the last commit and the farewell to the group may take.
@@ -23,11 +28,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause between attempts to find or make the topics.
 const TOPICS_EVERY: Duration = Duration::from_secs(2);
 
-/// What a Kafka source promises. Outputs and position become one step only with
-/// transactions, which this source does not use.
+/// What a Kafka source promises. Outputs and position become one step only in transactions.
 const GUARANTEES: Guarantees = Guarantees {
     ordered: true,
     atomic_effects: false,
+    atomic_marks: false,
     tombstones: true,
     delayed_release: false,
     spread_over_processes: true,
@@ -38,6 +43,7 @@ pub(crate) struct KafkaSource {
     events: mpsc::UnboundedReceiver<Result<SourceEvent, SourceError>>,
     orders: Arc<Orders>,
     ended: oneshot::Receiver<Result<(), SourceError>>,
+    exactly_once: bool,
 }
 
 impl KafkaSource {
@@ -45,6 +51,7 @@ impl KafkaSource {
         settings: &Settings,
         admin: &Arc<Admin>,
         connection: &Arc<str>,
+        known: &Arc<KnownTopics>,
         spec: SubscriptionSpec,
     ) -> Result<Self, SourceError> {
         let fatal = |what: String| SourceError::Fatal(format!("connection {connection}: {what}"));
@@ -60,50 +67,98 @@ impl KafkaSource {
             })
         });
         let patterns: Vec<String> = patterns.collect::<Result<_, _>>()?;
-        let group = settings
-            .group(&spec.group, spec.start, spec.prefetch, spec.drain_timeout)
-            .map_err(|e| fatal(e.to_string()))?;
+        let group = settings.group(&spec).map_err(|e| fatal(e.to_string()))?;
 
         // what is sent is bounded by the assignment and by the rate of reports; a bounded channel
         // would stop the polling whenever the pipeline looks away
         #[allow(clippy::disallowed_methods)]
         let (sender, events) = mpsc::unbounded_channel();
-        let context = Group::new(connection.clone(), &spec.group, group.drain, sender);
+        let (transactions, waiting) =
+            spec.exactly_once.then(|| Transactions::new(known.clone())).unzip();
+        let context =
+            Group::new(connection.clone(), &spec, group.drain, transactions.clone(), sender);
         let consumer: GroupConsumer =
             group.client.create_with_context(context).map_err(|e| fatal(e.to_string()))?;
         let consumer = Arc::new(consumer);
         consumer.context().bind(&consumer);
+        if let Some((transactions, waiting)) = transactions.clone().zip(waiting) {
+            let (client, timeout) =
+                settings.transactional(&spec.group).map_err(|e| fatal(e.to_string()))?;
+            let (connection, stats) = (connection.clone(), spec.stats.clone());
+            let context = consumer.context().clone();
+            Transactor::new(connection, context, transactions, client, timeout, stats)
+                .start(waiting)
+                .map_err(|e| fatal(format!("no thread for transactions: {e}")))?;
+        }
 
         let orders = Arc::new(Orders::default());
         let names: Vec<String> =
             spec.topics.into_iter().filter(|topic| !topics::is_glob(topic)).collect();
-        if settings.config.create_topics && !names.is_empty() {
-            let context = consumer.context().clone();
-            tokio::spawn(prepare(admin.clone(), names, context, orders.clone()));
+        let preparation = Preparation {
+            admin: admin.clone(),
+            make: if settings.config.create_topics { names.clone() } else { Vec::new() },
+            // what was sent to this group alone is for it, since whenever it lies there
+            begin: match spec.start {
+                StartAt::Latest => names.into_iter().filter(|n| reserved::is_reserved(n)).collect(),
+                StartAt::Earliest => Vec::new(),
+            },
+            group: consumer.context().clone(),
+            name: spec.group,
+            orders: orders.clone(),
+        };
+        if !preparation.make.is_empty() || !preparation.begin.is_empty() {
+            tokio::spawn(preparation.run());
         } else {
             orders.subscribe.store(true, Ordering::Release);
         }
-        let ended = poll::start(consumer, patterns, orders.clone())
-            .map_err(|e| fatal(format!("no thread for polling: {e}")))?;
-        Ok(Self { events, orders, ended })
+        let ended =
+            poll::start(consumer, patterns, orders.clone(), transactions.clone()).map_err(|e| {
+                if let Some(transactions) = &transactions {
+                    transactions.stop();
+                }
+                fatal(format!("no thread for polling: {e}"))
+            })?;
+        Ok(Self { events, orders, ended, exactly_once: spec.exactly_once })
     }
 }
 
-/// Makes the topics that are missing, then lets the subscription begin. While the
-/// broker is away this goes on trying; a refusal leaves it to the topics to appear.
-async fn prepare(admin: Arc<Admin>, names: Vec<String>, group: Arc<Group>, orders: Arc<Orders>) {
-    while !orders.stop.load(Ordering::Acquire) {
-        match admin.ensure(&names).await {
-            Err(SourceError::Unavailable(reason)) => group.report("topics", &reason),
-            Err(e) => {
-                group.report("topics", &e.to_string());
-                break;
+/// What has to be done before a member joins its group.
+struct Preparation {
+    admin: Arc<Admin>,
+    /// Topics to be made where they are missing.
+    make: Vec<String>,
+    /// Topics that the group reads from their beginning on, wherever it begins with others.
+    begin: Vec<String>,
+    group: Arc<Group>,
+    name: String,
+    orders: Arc<Orders>,
+}
+
+impl Preparation {
+    /// Does it, then lets the subscription begin. While the broker is away this goes on
+    /// trying; a refusal leaves it to the topics to appear.
+    async fn run(self) {
+        while !self.orders.stop.load(Ordering::Acquire) {
+            match self.attempt().await {
+                Err(SourceError::Unavailable(reason)) => self.group.report("topics", &reason),
+                Err(e) => {
+                    self.group.report("topics", &e.to_string());
+                    break;
+                }
+                Ok(()) => break,
             }
-            Ok(()) => break,
+            tokio::time::sleep(TOPICS_EVERY).await;
         }
-        tokio::time::sleep(TOPICS_EVERY).await;
+        self.orders.subscribe.store(true, Ordering::Release);
     }
-    orders.subscribe.store(true, Ordering::Release);
+
+    async fn attempt(&self) -> Result<(), SourceError> {
+        if !self.make.is_empty() {
+            self.admin.ensure(&self.make, Kept::AsConfigured).await?;
+        }
+        let (admin, name, begin) = (self.admin.clone(), self.name.clone(), self.begin.clone());
+        admin::blocking(move || begin.iter().try_for_each(|topic| admin.begin(&name, topic))).await
+    }
 }
 
 impl Drop for KafkaSource {
@@ -116,7 +171,7 @@ impl Drop for KafkaSource {
 #[async_trait]
 impl Source for KafkaSource {
     fn guarantees(&self) -> Guarantees {
-        GUARANTEES
+        Guarantees { atomic_effects: self.exactly_once, ..GUARANTEES }
     }
 
     async fn next(&mut self) -> Result<SourceEvent, SourceError> {

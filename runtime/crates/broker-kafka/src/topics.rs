@@ -1,10 +1,18 @@
 //! Topic names and patterns.
 
+use sandbar_core::SourceError;
+
 /// Whether Kafka accepts `name` as a topic. librdkafka must never see any other:
 /// names that it refuses outright end in a panic of its binding.
 pub(crate) fn is_valid(name: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
+}
+
+/// `topic`, where Kafka accepts it as a name.
+pub(crate) fn valid(topic: &str) -> Result<&str, SourceError> {
+    let bad = || SourceError::Fatal(format!("`{topic}` is no valid topic name"));
+    is_valid(topic).then_some(topic).ok_or_else(bad)
 }
 
 /// Whether `topic` is a pattern rather than a name.

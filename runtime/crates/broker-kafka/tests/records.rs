@@ -8,14 +8,16 @@ use bytes::Bytes;
 use common::*;
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     bindings,
     client::DefaultClientContext,
     message::OwnedHeaders,
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
 use sandbar_broker_kafka::{Kafka, KafkaConfig};
-use sandbar_core::{Connection, Header, Outgoing, PublishError, ReadFrom, SourceError};
+use sandbar_core::{
+    Connection, Header, Outgoing, PartitionId, PublishError, ReadFrom, ResumeFrom, SourceError,
+};
 
 /// One of each kind that a broker may hold.
 fn zoo(topic: &str) -> Vec<Outgoing> {
@@ -235,4 +237,134 @@ async fn a_reader_begins_where_it_is_told() {
     assert_eq!(events.iter().map(number).collect::<Vec<_>>(), [10]);
     // it left no cursor behind
     assert!(kafka.cursors("sandbar.reader").await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_before_a_position_are_deleted_for_good() {
+    let Some(brokers) = broker() else { return };
+    let topic = unique("trim");
+    let kafka = connect(&brokers, 2, &[]);
+    publish(&kafka, &numbered(&topic, 100, 20)).await;
+    let id = |topic: &str, partition| PartitionId { topic: topic.into(), partition };
+    kafka.trim(&id(&topic, 1), ResumeFrom(30)).await.unwrap();
+    kafka.trim(&id(&topic, 1), ResumeFrom(10)).await.unwrap();
+    let left = read_all(&kafka, &topic).await;
+    assert_eq!(left.iter().filter(|e| e.partition == 1).map(|e| e.position).min(), Some(30));
+    assert_eq!(left.iter().filter(|e| e.partition == 0).map(|e| e.position).min(), Some(0));
+
+    let compacted = unique("trim-compacted");
+    kafka.ensure_compacted_topic(&compacted).await.unwrap();
+    publish(&kafka, &numbered(&compacted, 1, 1)).await;
+    for (id, why) in [
+        (id(&topic, 1), "positions that are not there"),
+        (id(&compacted, 0), "a topic that keeps by key"),
+        (id(&unique("missing"), 0), "a topic that is not there"),
+    ] {
+        let refused = kafka.trim(&id, ResumeFrom(1_000)).await;
+        let Err(SourceError::Fatal(reason)) = refused else { panic!("{why}: {refused:?}") };
+        assert!(reason.contains(&id.to_string()), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compacted_topic_is_made_as_one() {
+    let Some(brokers) = broker() else { return };
+    let topic = unique("compacted");
+    let kafka = connect(&brokers, 4, &[]);
+    kafka.ensure_compacted_topic(&topic).await.unwrap();
+    kafka.ensure_compacted_topic(&topic).await.unwrap();
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    let found = admin
+        .describe_configs([&ResourceSpecifier::Topic(&topic)], &AdminOptions::new())
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap();
+    assert_eq!(found.entry_map()["cleanup.policy"].value.as_deref(), Some("compact"));
+
+    let config = KafkaConfig { brokers, ..KafkaConfig::default() };
+    let strict = Kafka::connect("strict", config).unwrap();
+    let refused = strict.ensure_compacted_topic(&unique("compacted")).await;
+    assert!(matches!(refused, Err(SourceError::Fatal(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_topic_retains_and_where_a_group_is_can_be_asked_and_changed() {
+    let Some(brokers) = broker() else { return };
+    let (topic, group) = (unique("extents"), unique("extents"));
+    let kafka = connect(&brokers, 2, &[]);
+    publish(&kafka, &numbered(&topic, 40, 20)).await;
+    let id = |partition| PartitionId { topic: topic.as_str().into(), partition };
+    kafka.trim(&id(1), ResumeFrom(5)).await.unwrap();
+    let extents = kafka.extents(&topic).await.unwrap();
+    assert_eq!(extents.iter().map(|e| e.id.clone()).collect::<Vec<_>>(), [id(0), id(1)]);
+    assert_eq!(extents.iter().map(|e| e.first.0).collect::<Vec<_>>(), [0, 5]);
+    assert_eq!(extents.iter().map(|e| e.end.0).sum::<u64>(), 40);
+    let missing = kafka.extents(&unique("missing")).await;
+    assert!(matches!(missing, Err(SourceError::Fatal(_))), "{missing:?}");
+
+    kafka.move_cursor(&group, &id(0), ResumeFrom(7)).await.unwrap();
+    committed(&kafka, &group, &topic, 0, 7).await;
+    let mut source = kafka.subscribe(spec(&group, &topic)).await.unwrap();
+    for _ in 0..2 {
+        let mut partition = assigned(&mut source).await;
+        let first = recv(&mut partition, 1).await[0].event.position;
+        assert_eq!(first, if partition.id().partition == 0 { 7 } else { 5 });
+    }
+    let refused = kafka.move_cursor(&group, &id(0), ResumeFrom(1)).await;
+    let Err(SourceError::Fatal(reason)) = refused else { panic!("{refused:?}") };
+    assert!(reason.contains("has a subscription"), "{reason}");
+    source.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_until_the_end_says_when_everything_is_delivered() {
+    let Some(brokers) = broker() else { return };
+    let (topic, group) = (unique("until"), unique("until"));
+    let kafka = connect(&brokers, 1, &[]);
+    kafka.ensure_topics(std::slice::from_ref(&topic)).await.unwrap();
+    let spec = sandbar_core::SubscriptionSpec { until_end: true, ..spec(&group, &topic) };
+    let mut source = kafka.subscribe(spec).await.unwrap();
+    let mut partition = assigned(&mut source).await;
+    // of an empty topic, again and again, and after each arrival
+    for round in 0..3 {
+        assert!(recv(&mut partition, 10).await.is_empty());
+        assert!(recv(&mut partition, 10).await.is_empty());
+        publish(&kafka, &numbered(&topic, 25, 1)).await;
+        let mut all = Vec::new();
+        while all.len() < 25 {
+            all.extend(recv(&mut partition, 10).await);
+        }
+        assert_eq!(positions(&all), (25 * round..25 * (round + 1)).collect::<Vec<_>>());
+    }
+    drop(partition);
+    source.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_is_read_from_its_beginning_wherever_the_rest_begins() {
+    let Some(brokers) = broker() else { return };
+    let (topic, group) = (unique("inbox"), unique("inbox"));
+    let inbox = sandbar_core::reserved::inbox(&group);
+    let kafka = connect(&brokers, 1, &[]);
+    publish(&kafka, &numbered(&topic, 5, 1)).await;
+    publish(&kafka, &numbered(&inbox, 5, 1)).await;
+    let spec = sandbar_core::SubscriptionSpec {
+        topics: vec![topic.clone(), inbox.clone()],
+        start: sandbar_core::StartAt::Latest,
+        ..spec(&group, &topic)
+    };
+    for first in [0, 2] {
+        let mut source = kafka.subscribe(spec.clone()).await.unwrap();
+        let mut partitions = vec![assigned(&mut source).await, assigned(&mut source).await];
+        let at = partitions.iter().position(|p| *p.id().topic == inbox).unwrap();
+        let all = recv_all(&mut partitions[at], 5 - first).await;
+        assert_eq!(positions(&all), (first as u64..5).collect::<Vec<_>>());
+        partitions[at].settle(&[done_at(0), done_at(1)]).await.unwrap();
+        let other = tokio::time::timeout(Duration::from_millis(300), partitions[1 - at].recv(1));
+        assert!(other.await.is_err(), "the other topic begins with what arrives");
+        drop(partitions);
+        source.close().await.unwrap();
+    }
 }

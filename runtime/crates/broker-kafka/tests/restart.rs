@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::*;
-use sandbar_core::{Connection, Outgoing};
+use sandbar_core::{Connection, Outgoing, SubscriptionSpec};
 
 /// The folder of a node that `scripts/kafka/start` started, which the test may kill.
 fn node() -> Option<PathBuf> {
@@ -40,13 +40,19 @@ fn start(dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_broker_killed_and_started_again_loses_nothing_that_was_acknowledged() {
+async fn e1_a_broker_killed_and_started_again_loses_nothing_acknowledged_and_repeats_no_output() {
     let Some(dir) = node() else { return };
     let brokers = std::fs::read_to_string(dir.join("address")).unwrap().trim().to_owned();
     let (topic, group) = (unique("killed"), unique("killed"));
     let kafka = Arc::new(connect(&brokers, 3, &[("message.timeout.ms", "5000")]));
     kafka.ensure_topics(std::slice::from_ref(&topic)).await.unwrap();
     let worker = Worker::start(kafka.subscribe(spec(&group, &topic)).await.unwrap());
+    // e1: and one that copies each record in a transaction
+    let (out, copiers) = (unique("killed-out"), unique("killed-copies"));
+    kafka.ensure_topics(std::slice::from_ref(&out)).await.unwrap();
+    let spec = SubscriptionSpec { exactly_once: true, ..spec(&copiers, &topic) };
+    let stats = spec.stats.clone();
+    let copier = Worker::copying(kafka.subscribe(spec).await.unwrap(), &out);
 
     // publishes numbers one after the other, each until it is acknowledged
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -101,6 +107,15 @@ async fn a_broker_killed_and_started_again_loses_nothing_that_was_acknowledged()
     let lost: Vec<u64> = (0..total).filter(|n| !stored.contains_key(n)).collect();
     assert!(lost.is_empty(), "acknowledged and not stored: {lost:?}");
     until("all are handled", || count(&worker.handled.lock()).len() as u64 >= total).await;
+    // as often as it is in the topic, which may be twice
+    until("all are copied", || count(&copier.handled.lock()) == stored).await;
+    copier.stop().await.unwrap();
+    assert_eq!(counted(&kafka, &out).await, stored, "copied");
+    println!(
+        "{} transactions committed, {} aborted",
+        stats.transactions_committed(),
+        stats.transactions_aborted()
+    );
     println!(
         "{total} acknowledged, {} stored twice (published again without an answer), {} reports",
         stored.values().filter(|n| **n > 1).count(),

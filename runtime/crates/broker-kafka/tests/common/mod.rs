@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test file uses its own part of this
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use sandbar_broker_kafka::{Kafka, KafkaConfig};
 use sandbar_core::{
     AckToken, Connection, Delivery, Disposition, Event, Outgoing, Partition, PartitionId, ReadFrom,
-    ResumeFrom, Settlement, Source, SourceError, SourceEvent, StartAt, SubscriptionSpec,
+    ResumeFrom, Settlement, Source, SourceError, SourceEvent, SubscriptionSpec,
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -54,11 +54,9 @@ pub fn connect(brokers: &str, partitions: u32, properties: &[(&str, &str)]) -> K
 
 pub fn spec(group: &str, topic: &str) -> SubscriptionSpec {
     SubscriptionSpec {
-        group: group.into(),
-        topics: vec![topic.into()],
-        start: StartAt::Earliest,
         prefetch: 1000,
         drain_timeout: Duration::from_secs(10),
+        ..SubscriptionSpec::new(group, vec![topic.into()])
     }
 }
 
@@ -67,7 +65,7 @@ pub fn done(delivery: &Delivery) -> Settlement {
 }
 
 pub fn done_at(position: u64) -> Settlement {
-    Settlement { token: AckToken(position), disposition: Disposition::Done { effects: Vec::new() } }
+    Settlement::done(AckToken(position))
 }
 
 pub fn positions(deliveries: &[Delivery]) -> Vec<u64> {
@@ -93,7 +91,14 @@ pub fn number(event: &Event) -> u64 {
 
 /// Everything in `topic`, up to its present end.
 pub async fn read_all(kafka: &Kafka, topic: &str) -> Vec<Event> {
-    let mut reader = kafka.read(topic, ReadFrom::Start).await.unwrap();
+    let mut reader = loop {
+        match kafka.read(topic, ReadFrom::Start).await {
+            Ok(reader) => break reader,
+            // a topic that was just made may not have its leaders yet
+            Err(SourceError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(e) => panic!("{e}"),
+        }
+    };
     let mut all = Vec::new();
     loop {
         match tokio::time::timeout(PATIENCE, reader.next(1000)).await.expect("reading stalled") {
@@ -103,6 +108,15 @@ pub async fn read_all(kafka: &Kafka, topic: &str) -> Vec<Event> {
             Err(e) => panic!("{e}"),
         }
     }
+}
+
+/// How often each number is in `topic`, as a `read_committed` reader sees it.
+pub async fn counted(kafka: &Kafka, topic: &str) -> BTreeMap<u64, u32> {
+    let mut seen = BTreeMap::new();
+    for event in read_all(kafka, topic).await {
+        *seen.entry(number(&event)).or_default() += 1;
+    }
+    seen
 }
 
 /// The next event of a source, passing over reports that the broker is away.
@@ -184,7 +198,16 @@ struct Lane {
 }
 
 impl Worker {
-    pub fn start(mut source: Box<dyn Source>) -> Self {
+    pub fn start(source: Box<dyn Source>) -> Self {
+        Self::start_with(source, None)
+    }
+
+    /// Settles each event with a copy of it to `out`, in its transaction.
+    pub fn copying(source: Box<dyn Source>, out: &str) -> Self {
+        Self::start_with(source, Some(out.into()))
+    }
+
+    fn start_with(mut source: Box<dyn Source>, out: Option<Arc<str>>) -> Self {
         let (stop, mut stopped) = oneshot::channel();
         let handled: Arc<Mutex<Vec<Event>>> = Arc::default();
         let holds: Arc<Mutex<Vec<PartitionId>>> = Arc::default();
@@ -203,7 +226,8 @@ impl Worker {
                         let id = partition.id().clone();
                         held.lock().push(id.clone());
                         let (stop, stopped) = oneshot::channel();
-                        let task = tokio::spawn(work(partition, seen.clone(), stopped));
+                        let task =
+                            tokio::spawn(work(partition, out.clone(), seen.clone(), stopped));
                         lanes.insert(id, Lane { stop, task });
                     }
                     Ok(SourceEvent::Revoking { id, drained }) => {
@@ -238,8 +262,16 @@ async fn end(lane: Lane) {
     lane.task.await.unwrap();
 }
 
+/// Settles a delivery with a copy of its event to `out`.
+pub fn copy(delivery: &Delivery, out: &Arc<str>) -> Settlement {
+    let Event { key, payload, .. } = delivery.event.clone();
+    let effects = vec![Outgoing { key, payload, ..Outgoing::new(out.clone(), "") }];
+    Settlement { token: delivery.token, disposition: Disposition::Done { effects, mark: None } }
+}
+
 async fn work(
     mut partition: Box<dyn Partition>,
+    out: Option<Arc<str>>,
     handled: Arc<Mutex<Vec<Event>>>,
     mut stopped: oneshot::Receiver<()>,
 ) {
@@ -251,9 +283,17 @@ async fn work(
         };
         // a partition that was lost is fenced: what it held is delivered to others
         let Ok(ready) = ready else { return };
-        let settlements: Vec<_> = ready.iter().map(done).collect();
-        if partition.settle(&settlements).await.is_ok() {
-            handled.lock().extend(ready.into_iter().map(|d| d.event));
+        let settle =
+            |delivery| out.as_ref().map_or_else(|| done(delivery), |out| copy(delivery, out));
+        let settlements: Vec<_> = ready.iter().map(settle).collect();
+        loop {
+            match partition.settle(&settlements).await {
+                Ok(()) => break handled.lock().extend(ready.into_iter().map(|d| d.event)),
+                Err(SourceError::Unavailable(_)) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(_) => break,
+            }
         }
     }
 }
