@@ -17,9 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sandbar_core::{
-    Connection, Disposition, Outgoing, ReadFrom, Settlement, SourceEvent, StartAt, SubscriptionSpec,
-};
+use sandbar_core::{Connection, Outgoing, ReadFrom, Settlement, SourceEvent, SubscriptionSpec};
 use sandbar_store::{Log, LogConfig, Retention};
 
 const RECORD: usize = 1024;
@@ -106,13 +104,7 @@ async fn append(dir: &Path, time: Duration, publishers: u64, call: u64, follow: 
 
 /// Settles everything up to the event "end"; returns how many events that were.
 async fn settle(log: Log) -> usize {
-    let spec = SubscriptionSpec {
-        group: "g".into(),
-        topics: vec!["t".into()],
-        start: StartAt::Earliest,
-        prefetch: 1000,
-        drain_timeout: Duration::from_secs(1),
-    };
+    let spec = SubscriptionSpec::new("g", vec!["t".into()]);
     let mut source = log.subscribe(spec).await.expect("subscribed");
     let SourceEvent::Assigned(mut partition) = source.next().await.expect("assigned") else {
         panic!("the log only ever assigns")
@@ -120,11 +112,7 @@ async fn settle(log: Log) -> usize {
     let mut settled = 0;
     loop {
         let taken = partition.recv(1000).await.expect("delivered");
-        let done = |d: &sandbar_core::Delivery| Settlement {
-            token: d.token,
-            disposition: Disposition::Done { effects: vec![] },
-        };
-        let settlements: Vec<_> = taken.iter().map(done).collect();
+        let settlements: Vec<_> = taken.iter().map(|d| Settlement::done(d.token)).collect();
         partition.settle(&settlements).await.expect("settled");
         settled += settlements.len();
         if taken.iter().any(|d| d.event.payload.as_deref() == Some(b"end")) {

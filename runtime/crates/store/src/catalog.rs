@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -13,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     codec::Batch,
-    schema::{BatchKey, Extent, PARTITIONS, TOPICS},
+    schema::{BatchKey, COMPACTED, Extent, PARTITIONS, TOPICS},
 };
 
 /// A topic.
@@ -22,6 +25,8 @@ pub(crate) struct Topic {
     pub(crate) name: Arc<str>,
     pub(crate) id: u32,
     extents: Vec<Mutex<Extent>>,
+    /// It keeps the newest record of each key and may have gaps.
+    compacted: AtomicBool,
     /// Wakes followers after each commit that appended to any partition.
     pub(crate) appended: watch::Sender<()>,
 }
@@ -29,7 +34,17 @@ pub(crate) struct Topic {
 impl Topic {
     pub(crate) fn new(name: Arc<str>, id: u32, partitions: u32) -> Arc<Self> {
         let extents = (0..partitions).map(|_| Mutex::default()).collect();
-        Arc::new(Self { name, id, extents, appended: watch::Sender::new(()) })
+        let compacted = AtomicBool::new(false);
+        Arc::new(Self { name, id, extents, compacted, appended: watch::Sender::new(()) })
+    }
+
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.compacted.load(Ordering::Acquire)
+    }
+
+    /// For good: there is no way back.
+    pub(crate) fn set_compacted(&self) {
+        self.compacted.store(true, Ordering::Release);
     }
 
     pub(crate) fn partitions(&self) -> u32 {
@@ -105,7 +120,11 @@ impl Catalog {
             topics.push(known.unwrap_or_else(|| Topic::new(name.value().into(), id, partitions)));
         }
         let extents = tx.open_table(PARTITIONS)?;
+        let compacted = tx.open_table(COMPACTED)?;
         for topic in &topics {
+            if compacted.get((topic.id, 0))?.is_some() {
+                topic.set_compacted();
+            }
             for partition in 0..topic.partitions() {
                 let row = extents.get((topic.id, partition))?.map(|row| row.value());
                 topic.set_extent(partition, row.map(Extent::from_row).unwrap_or_default());
@@ -152,6 +171,12 @@ impl HeadCache {
             let removed = cached.batches.remove(&oldest);
             cached.bytes -= removed.map_or(0, |b| b.bytes());
         }
+    }
+
+    /// Lets go of a batch that is no longer in the file.
+    pub(crate) fn forget(&self, key: BatchKey) {
+        let cached = &mut *self.cached.lock();
+        cached.bytes -= cached.batches.remove(&key).map_or(0, |b| b.bytes());
     }
 
     /// The batch that holds `offset`.

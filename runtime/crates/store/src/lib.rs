@@ -2,13 +2,13 @@
 //! inside the process. It is the connection that Sandbar uses when none is configured,
 //! and with memory in place of the file it is the bus of tests.
 //!
-//! One thread writes ([`writer`]): it gathers what has queued up into one transaction
+//! One thread writes ([`committer`]): it gathers what has queued up into one transaction
 //! and one fsync. Readers work on snapshots and never wait for it. What a subscription
 //! settles and what its handler produced for this log are one transaction, so each
 //! event takes effect exactly once here, whatever is killed when.
 //!
-//! The path of a record: [`sink`] -> [`writer`] -> [`transaction`] -> [`batching`] ->
-//! [`codec`] -> commit -> [`catalog`], which wakes followers -> [`scan`] ->
+//! The path of a record: [`sink`] -> [`writer`] -> [`committer`] -> [`transaction`] ->
+//! [`batching`] -> [`codec`] -> commit -> [`catalog`], which wakes followers -> [`scan`] ->
 //! [`partition`] or [`reader`]. The choice of library, its measurement and the layout
 //! of the file are in `docs/storage.md`.
 #![warn(missing_docs)]
@@ -17,10 +17,14 @@
 mod batching;
 mod catalog;
 mod codec;
+mod committer;
+mod compaction;
 mod config;
 mod error;
 mod lease;
 mod log;
+mod marks;
+mod outage;
 mod partition;
 mod reader;
 mod retention;
@@ -43,6 +47,7 @@ pub use stats::LogStats;
 pub const GUARANTEES: sandbar_core::Guarantees = sandbar_core::Guarantees {
     ordered: true,
     atomic_effects: true,
+    atomic_marks: true,
     tombstones: true,
     delayed_release: false,
     spread_over_processes: false,

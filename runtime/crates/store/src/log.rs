@@ -5,20 +5,19 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use redb::{ReadableTable, StorageBackend, backends::InMemoryBackend};
 use sandbar_core::{
-    Connection, Outgoing, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source, SourceError,
-    SubscriptionSpec, TopicInfo,
+    Connection, Extent, Marks, Outgoing, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source,
+    SourceError, SubscriptionSpec, TopicInfo,
 };
-use tokio::task;
 
 use crate::{
     LogConfig, LogError, LogStats, Retained,
-    catalog::{Catalog, HeadCache},
+    catalog::{Catalog, HeadCache, Topic},
     error::Failure,
     reader::LogReader,
     schema::{CURSORS, Cursor},
     sink::LogSink,
     source::LogSource,
-    storage::{Backing, Storage},
+    storage::{self, Backing, Storage},
     writer::{Shared, Work, Writer},
 };
 
@@ -124,9 +123,12 @@ impl Log {
         Ok(Self { sink: Arc::new(LogSink(Arc::clone(&inner))), inner })
     }
 
-    #[cfg(test)]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
+    }
+
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.inner.writer
     }
 
     /// Counters since the log was opened.
@@ -149,11 +151,11 @@ impl Log {
     pub async fn retain(&self) -> Result<Retained, SourceError> {
         let mut all = Retained::default();
         loop {
-            let run = self.inner.writer.call(Work::Retain).await?.retained;
-            if run.batches == 0 {
+            let run = self.inner.writer.call(Work::Retain).await?;
+            all.add(run.retained);
+            if !run.unfinished {
                 return Ok(all);
             }
-            all.add(run);
         }
     }
 
@@ -167,26 +169,17 @@ impl Log {
         Ok(groups.into_iter().map(|(group, ..)| group).collect())
     }
 
-    /// Puts the cursor of `group` somewhere else. Its subscription must be closed.
-    ///
-    /// # Errors
-    /// [`SourceError::Fatal`] while the group has a subscription, or if the partition
-    /// does not exist.
-    pub async fn move_cursor(
-        &self,
-        group: &str,
-        id: &PartitionId,
-        to: ResumeFrom,
-    ) -> Result<(), SourceError> {
+    fn topic(&self, name: &str) -> Result<Arc<Topic>, SourceError> {
+        let missing =
+            || SourceError::Fatal(format!("topic {name} does not exist on {}", self.name()));
+        self.inner.shared.catalog.get(name).ok_or_else(missing)
+    }
+
+    /// The topic of a partition that exists.
+    fn topic_with(&self, id: &PartitionId) -> Result<Arc<Topic>, SourceError> {
+        let missing = || SourceError::Fatal(format!("{} has no partition {id}", self.name()));
         let topic = self.inner.shared.catalog.get(&id.topic);
-        let topic = topic
-            .filter(|t| id.partition < t.partitions())
-            .ok_or_else(|| SourceError::Fatal(format!("{} has no partition {id}", self.name())))?;
-        let extent = topic.extent(id.partition);
-        let (group, to) = (group.to_owned(), to.0.clamp(extent.first, extent.end));
-        let partition = id.partition;
-        self.inner.writer.call(Work::Move { group, topic, partition, to }).await?;
-        Ok(())
+        topic.filter(|topic| id.partition < topic.partitions()).ok_or_else(missing)
     }
 
     /// Cursors of one group or of all: group, topic id, partition, cursor.
@@ -214,9 +207,7 @@ impl Log {
                 Ok(cursors)
             })
         };
-        task::spawn_blocking(read).await.map_err(|error| {
-            Failure::Unavailable(format!("reading the log was interrupted: {error}"))
-        })?
+        storage::blocking(read).await
     }
 }
 
@@ -234,12 +225,13 @@ impl Connection for Log {
         Arc::clone(&self.sink) as Arc<dyn Sink>
     }
 
+    fn marks(&self) -> Option<Arc<dyn Marks>> {
+        Some(Arc::new(self.clone()))
+    }
+
     async fn read(&self, topic: &str, from: ReadFrom) -> Result<Box<dyn Reader>, SourceError> {
         let shared = Arc::clone(&self.inner.shared);
-        let found = shared.catalog.get(topic).ok_or_else(|| {
-            SourceError::Fatal(format!("topic {topic} does not exist on {}", self.name()))
-        })?;
-        Ok(Box::new(LogReader::open(shared, found, from).await?))
+        Ok(Box::new(LogReader::open(shared, self.topic(topic)?, from).await?))
     }
 
     async fn topics(&self) -> Result<Vec<TopicInfo>, SourceError> {
@@ -267,6 +259,26 @@ impl Connection for Log {
         Ok(())
     }
 
+    async fn ensure_compacted_topic(&self, topic: &str) -> Result<(), SourceError> {
+        self.ensure_topics(&[topic.to_owned()]).await?;
+        if !self.topic(topic)?.is_compacted() {
+            self.inner.writer.call(Work::Compact(topic.to_owned())).await?;
+        }
+        Ok(())
+    }
+
+    async fn trim(&self, id: &PartitionId, before: ResumeFrom) -> Result<(), SourceError> {
+        let (topic, partition) = (self.topic_with(id)?, id.partition);
+        // what is appended from now on stays, whatever was asked for
+        let before = before.0.min(topic.extent(partition).end);
+        loop {
+            let trim = Work::Trim { topic: Arc::clone(&topic), partition, before };
+            if !self.inner.writer.call(trim).await?.unfinished {
+                return Ok(());
+            }
+        }
+    }
+
     async fn cursors(
         &self,
         group: &str,
@@ -281,6 +293,29 @@ impl Connection for Log {
             cursors.push((place, ResumeFrom(cursor.resume_from), ResumeFrom(end)));
         }
         Ok(cursors)
+    }
+
+    async fn extents(&self, topic: &str) -> Result<Vec<Extent>, SourceError> {
+        let topic = self.topic(topic)?;
+        let extent = |partition| {
+            let extent = topic.extent(partition);
+            let id = PartitionId { topic: Arc::clone(&topic.name), partition };
+            Extent { id, first: ResumeFrom(extent.first), end: ResumeFrom(extent.end) }
+        };
+        Ok((0..topic.partitions()).map(extent).collect())
+    }
+
+    async fn move_cursor(
+        &self,
+        group: &str,
+        id: &PartitionId,
+        to: ResumeFrom,
+    ) -> Result<(), SourceError> {
+        let (topic, partition) = (self.topic_with(id)?, id.partition);
+        let extent = topic.extent(partition);
+        let (group, to) = (group.to_owned(), to.0.clamp(extent.first, extent.end));
+        self.inner.writer.call(Work::Move { group, topic, partition, to }).await?;
+        Ok(())
     }
 
     async fn close(&self) {

@@ -15,7 +15,7 @@ use crate::{
     log::Inner,
     scan::Scan,
     schema::Cursor,
-    writer::{Answer, Settle, Work},
+    writer::{Answer, Settle, Settled, Work},
 };
 
 /// Delivers from a group's cursor on and moves that cursor.
@@ -28,8 +28,12 @@ pub(crate) struct LogPartition {
     finished: Vec<(u64, u64)>,
     watermark: Watermark,
     appended: watch::Receiver<()>,
+    /// It does not wait for what may be appended later.
+    until_end: bool,
     /// A settlement on its way: kept here because the future that sent it may be dropped.
     settling: Option<Settling>,
+    /// The last settlement failed, and may have reached the disk all the same.
+    uncertain: bool,
 }
 
 struct Settling {
@@ -44,6 +48,7 @@ impl LogPartition {
         topic: Arc<Topic>,
         partition: u32,
         cursor: Cursor,
+        until_end: bool,
     ) -> Self {
         let appended = topic.appended.subscribe();
         let id = PartitionId { topic: Arc::clone(&topic.name), partition };
@@ -56,7 +61,9 @@ impl LogPartition {
             finished: cursor.ahead,
             watermark: Watermark::new(ResumeFrom(cursor.resume_from)),
             appended,
+            until_end,
             settling: None,
+            uncertain: false,
         }
     }
 
@@ -91,6 +98,7 @@ impl LogPartition {
         let Some(settling) = &mut self.settling else { return Ok(()) };
         let answer = self.log.writer.answer(&mut settling.answered).await;
         let offsets = self.settling.take().map(|s| s.offsets).unwrap_or_default();
+        self.uncertain = answer.is_err();
         answer?;
         for offset in offsets {
             self.watermark.finish(offset);
@@ -122,7 +130,13 @@ impl Partition for LogPartition {
             if !deliveries.is_empty() {
                 return Ok(deliveries);
             }
-            if !self.scan.fill(u64::MAX).await? && self.appended.changed().await.is_err() {
+            if self.scan.fill(u64::MAX).await? {
+                continue;
+            }
+            if self.until_end {
+                return Ok(Vec::new());
+            }
+            if self.appended.changed().await.is_err() {
                 return Err(SourceError::Fatal("the log is closed".into()));
             }
         }
@@ -137,9 +151,9 @@ impl Partition for LogPartition {
         }
         // the real one follows once the settlements are durable
         let mut watermark = self.watermark.clone();
-        let mut effects = Vec::new();
+        let mut settled = Vec::new();
         for settlement in settlements {
-            let Disposition::Done { effects: outputs } = &settlement.disposition else {
+            let Disposition::Done { effects, mark } = &settlement.disposition else {
                 // released: the cursor stays before it, and the next subscription
                 // of the group begins there
                 continue;
@@ -149,23 +163,24 @@ impl Partition for LogPartition {
                 // settled before
                 continue;
             }
-            for output in outputs {
+            for effect in effects {
                 self.log
-                    .validate(output)
+                    .validate(effect)
                     .map_err(|reason| SourceError::Rejected { token: settlement.token, reason })?;
             }
-            effects.push((offset, outputs.clone()));
+            settled.push(Settled { offset, effects: effects.clone(), mark: mark.clone() });
         }
-        if effects.is_empty() {
+        if settled.is_empty() {
             return Ok(());
         }
-        let offsets = effects.iter().map(|(offset, _)| *offset).collect();
+        let offsets = settled.iter().map(|settled| settled.offset).collect();
         let settle = Settle {
             lease: Arc::clone(&self.lease),
             topic: Arc::clone(&self.scan.topic),
             partition: self.scan.partition,
             cursor: self.cursor(&watermark),
-            effects,
+            settled,
+            again: self.uncertain,
         };
         let answered = self.log.writer.submit(Work::Settle(settle)).await?;
         self.settling = Some(Settling { offsets, answered });

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sandbar_core::{Event, ReadFrom, Reader, SourceError};
-use tokio::{sync::watch, task};
+use tokio::sync::watch;
 
-use crate::{catalog::Topic, error::Failure, scan::Scan, writer::Shared};
+use crate::{catalog::Topic, error::Failure, scan::Scan, storage, writer::Shared};
 
 /// Reads all partitions of a topic in turn.
 pub(crate) struct LogReader {
@@ -36,10 +36,7 @@ impl LogReader {
                     let (shared, key) = (Arc::clone(&shared), (topic.id, partition));
                     let find =
                         move || shared.storage.offset_at(key, extent.first, extent.end, time);
-                    let start = task::spawn_blocking(find).await.map_err(|error| {
-                        Failure::Unavailable(format!("reading the log was interrupted: {error}"))
-                    })??;
-                    (start, extent.end)
+                    (storage::blocking(find).await?, extent.end)
                 }
                 ReadFrom::Follow => (extent.end, u64::MAX),
             };

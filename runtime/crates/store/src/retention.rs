@@ -1,10 +1,12 @@
-//! Deleting what is old or too much, and moving cursors that stood in it.
+//! Deleting what is old, too much, or asked for, and moving cursors that stood in it.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use redb::ReadableTable;
 
-use crate::{catalog::Topic, schema::Cursor, transaction::Transaction, writer::Shared};
+use crate::{
+    catalog::Topic, schema::Cursor, stats::LogStats, transaction::Transaction, writer::Shared,
+};
 
 /// Batches of one partition that one transaction deletes at most, so that appends
 /// never wait long for it.
@@ -19,6 +21,10 @@ pub struct Retained {
     pub events: u64,
     /// Bytes of batches deleted; the file reuses their pages.
     pub bytes: u64,
+    /// Events of compacted topics removed because a newer one has their key.
+    pub superseded: u64,
+    /// Marks removed because they have expired.
+    pub marks: u64,
 }
 
 impl Retained {
@@ -27,6 +33,15 @@ impl Retained {
         self.batches += other.batches;
         self.events += other.events;
         self.bytes += other.bytes;
+        self.superseded += other.superseded;
+        self.marks += other.marks;
+    }
+
+    /// Counts it in what the log shows.
+    pub(crate) fn count(self, stats: &LogStats) {
+        stats.expired.inc_by(self.events);
+        stats.superseded.inc_by(self.superseded);
+        stats.marks_expired.inc_by(self.marks);
     }
 }
 
@@ -43,7 +58,7 @@ pub(crate) struct MovedCursor {
 /// Whether a topic has outgrown its limit so far that it must not wait for the next
 /// regular run.
 pub(crate) fn is_overdue(shared: &Shared) -> bool {
-    shared.catalog.all().iter().any(|topic| {
+    shared.catalog.all().iter().filter(|topic| !topic.is_compacted()).any(|topic| {
         let size = shared.config.retention_of(&topic.name).size;
         size.is_some_and(|size| topic.bytes() > size.saturating_add(size / 8))
     })
@@ -58,18 +73,56 @@ struct Row {
     timestamp_ms: u64,
 }
 
+impl Row {
+    fn end(&self) -> u64 {
+        self.base + u64::from(self.count)
+    }
+}
+
 impl Transaction<'_, '_> {
-    /// Deletes one slice of what every topic's retention allows to.
-    pub(crate) fn retain(&mut self) -> Result<Retained, redb::Error> {
-        let mut all = Retained::default();
+    /// Deletes one slice of what every topic's retention allows to, and of the marks that
+    /// have expired; also returns whether there may be more.
+    pub(crate) fn retain(&mut self) -> Result<(Retained, bool), redb::Error> {
+        let (marks, mut unfinished) = self.expire_marks()?;
+        let mut all = Retained { marks, ..Retained::default() };
         for topic in self.shared.catalog.all() {
-            all.add(self.retain_topic(&topic)?);
+            let (retained, more) = match topic.is_compacted() {
+                true => self.compact(&topic)?,
+                false => self.retain_topic(&topic)?,
+            };
+            all.add(retained);
+            unfinished |= more;
         }
         self.retained.add(all);
-        Ok(all)
+        Ok((all, unfinished))
     }
 
-    fn retain_topic(&mut self, topic: &Arc<Topic>) -> Result<Retained, redb::Error> {
+    /// Deletes one slice of the events before a position; returns whether there is more.
+    pub(crate) fn trim(
+        &mut self,
+        topic: &Arc<Topic>,
+        partition: u32,
+        before: u64,
+    ) -> Result<bool, redb::Error> {
+        let first = self.extent(topic, partition).first;
+        let rows = self.oldest_batches(topic.id, partition)?;
+        let whole: Vec<Row> = rows.into_iter().take_while(|row| row.end() <= before).collect();
+        for row in &whole {
+            self.delete(topic, partition, *row)?;
+        }
+        let unfinished = whole.len() == SLICE;
+        let mut extent = self.extent(topic, partition);
+        if !unfinished && extent.first < before {
+            // the batch that holds the position stays, and nobody reads its beginning any more
+            extent.first = before;
+            self.set_extent(topic, partition, extent);
+        }
+        self.trimmed += extent.first.saturating_sub(first);
+        self.move_cursors(topic)?;
+        Ok(unfinished)
+    }
+
+    fn retain_topic(&mut self, topic: &Arc<Topic>) -> Result<(Retained, bool), redb::Error> {
         let retention = self.shared.config.retention_of(&topic.name);
         let oldest = retention.age.map(|age| {
             let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
@@ -77,7 +130,7 @@ impl Transaction<'_, '_> {
         });
         let mut queues = Vec::new();
         for partition in 0..topic.partitions() {
-            queues.push(self.oldest_batches(topic.id, partition)?);
+            queues.push(VecDeque::from(self.oldest_batches(topic.id, partition)?));
         }
         let mut total: u64 = (0..topic.partitions()).map(|p| self.extent(topic, p).bytes).sum();
         let mut deleted = Retained::default();
@@ -98,35 +151,38 @@ impl Transaction<'_, '_> {
             }
             queues[partition].pop_front();
             total -= row.bytes;
-            self.delete(topic, partition as u32, row)?;
-            deleted.add(Retained { batches: 1, events: u64::from(row.count), bytes: row.bytes });
+            let events = self.delete(topic, partition as u32, row)?;
+            deleted.add(Retained { batches: 1, events, bytes: row.bytes, ..Retained::default() });
         }
         if deleted.batches > 0 {
             self.move_cursors(topic)?;
         }
-        Ok(deleted)
+        Ok((deleted, deleted.batches == SLICE as u64))
     }
 
-    fn oldest_batches(&self, topic: u32, partition: u32) -> Result<VecDeque<Row>, redb::Error> {
+    fn oldest_batches(&self, topic: u32, partition: u32) -> Result<Vec<Row>, redb::Error> {
         let rows = self.tables.index.range((topic, partition, 0)..=(topic, partition, u64::MAX))?;
-        let mut oldest = VecDeque::new();
+        let mut oldest = Vec::new();
         for row in rows.take(SLICE) {
             let (key, row) = row?;
             let (count, bytes, timestamp_ms) = row.value();
-            oldest.push_back(Row { base: key.value().2, count, bytes, timestamp_ms });
+            oldest.push(Row { base: key.value().2, count, bytes, timestamp_ms });
         }
         Ok(oldest)
     }
 
-    fn delete(&mut self, topic: &Arc<Topic>, partition: u32, row: Row) -> Result<(), redb::Error> {
+    /// Deletes the first batch of a partition; returns how many readable events it held.
+    fn delete(&mut self, topic: &Arc<Topic>, partition: u32, row: Row) -> Result<u64, redb::Error> {
         let key = (topic.id, partition, row.base);
         self.tables.batches.remove(key)?;
         self.tables.index.remove(key)?;
         let mut extent = self.extent(topic, partition);
-        extent.first = row.base + u64::from(row.count);
+        // a part of it may have been trimmed before
+        let events = row.end() - extent.first.max(row.base);
+        extent.first = row.end();
         extent.bytes -= row.bytes;
         self.set_extent(topic, partition, extent);
-        Ok(())
+        Ok(events)
     }
 
     fn move_cursors(&mut self, topic: &Arc<Topic>) -> Result<(), redb::Error> {

@@ -3,12 +3,12 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use sandbar_core::Event;
-use tokio::task;
 
 use crate::{
     catalog::Topic,
     codec::{Batch, Events},
     error::Failure,
+    storage,
     writer::Shared,
 };
 
@@ -44,7 +44,7 @@ impl Scan {
         while events.len() < max && self.next < end {
             let Some(current) = &mut self.current else {
                 let Some(batch) = self.ahead.pop_front() else { break };
-                // retention may have taken what was between
+                // retention or compaction may have taken what was between
                 self.next = self.next.max(batch.base);
                 self.current = Some(batch.events(&self.topic.name, self.partition, self.next));
                 continue;
@@ -80,13 +80,15 @@ impl Scan {
             let (shared, key) = (Arc::clone(&self.shared), (self.topic.id, self.partition));
             let next = self.next;
             let read = move || shared.storage.batches(key, next, end, CHUNK);
-            let batches = task::spawn_blocking(read).await.map_err(|error| {
-                Failure::Unavailable(format!("reading the log was interrupted: {error}"))
-            })??;
+            let batches = storage::blocking(read).await?;
             let batches = batches.map_err(|error| self.damaged(&error.to_string()))?;
             if !batches.is_empty() {
                 self.ahead.extend(batches);
                 return Ok(true);
+            }
+            if self.topic.is_compacted() {
+                // all of them are superseded by later ones
+                return Ok(false);
             }
             if self.topic.extent(self.partition).first <= next {
                 return Err(self.damaged("events are missing"));

@@ -1,9 +1,11 @@
 //! Tables of the file, and what their rows hold.
 //!
-//! Tables for plugin state and for idempotency marks will stand beside these and be
-//! written in the same transaction; adding a table needs no new layout, changing one does.
+//! Adding a table needs no new layout: one that a file lacks is made when it is opened.
+//! Changing a table does.
 
-use redb::{Database, ReadableDatabase, TableDefinition, WriteTransaction};
+use std::collections::HashSet;
+
+use redb::{Database, ReadableDatabase, TableDefinition, TableHandle, WriteTransaction};
 
 /// Layout that this version reads and writes.
 pub(crate) const LAYOUT: u32 = 1;
@@ -30,6 +32,14 @@ pub(crate) const INDEX: TableDefinition<'_, BatchKey, (u32, u64, u64)> =
 /// Group, topic id, partition -> encoded [`Cursor`].
 pub(crate) const CURSORS: TableDefinition<'_, (&str, u32, u32), &[u8]> =
     TableDefinition::new("cursors");
+/// Partitions of compacted topics -> what [`Cleaned`](crate::compaction::Cleaned) says.
+pub(crate) const COMPACTED: TableDefinition<'_, PartitionKey, (u64, u64)> =
+    TableDefinition::new("compacted");
+/// Group, event (see `marks`) -> expiry of the mark, milliseconds since the Unix epoch.
+pub(crate) const MARKS: TableDefinition<'_, (&str, &[u8]), u64> = TableDefinition::new("marks");
+/// Expiry, group, event of each mark, in the order in which they go.
+pub(crate) const EXPIRIES: TableDefinition<'_, (u64, &str, &[u8]), ()> =
+    TableDefinition::new("expiries");
 
 /// What a partition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -102,22 +112,33 @@ impl Cursor {
     }
 }
 
-/// Creates the tables of an empty file, or returns the layout of a file that another
+/// Creates the tables that the file lacks, or returns the layout of a file that another
 /// version wrote.
 pub(crate) fn prepare(db: &Database) -> Result<Result<(), u32>, redb::Error> {
     let read = db.begin_read()?;
-    if read.list_tables()?.next().is_some() {
-        let found = read.open_table(META)?.get(LAYOUT_KEY)?.map_or(0, |v| v.value());
-        return Ok(if found == LAYOUT { Ok(()) } else { Err(found) });
+    let found: HashSet<String> = read.list_tables()?.map(|t| t.name().to_owned()).collect();
+    if !found.is_empty() {
+        let layout = read.open_table(META)?.get(LAYOUT_KEY)?.map_or(0, |v| v.value());
+        if layout != LAYOUT {
+            return Ok(Err(layout));
+        }
+        // those that came later; without them it is an empty file, or an older one
+        if [COMPACTED.name(), MARKS.name(), EXPIRIES.name()].iter().all(|t| found.contains(*t)) {
+            return Ok(Ok(()));
+        }
     }
     drop(read);
     let write = begin(db)?;
     write.open_table(META)?.insert(LAYOUT_KEY, LAYOUT)?;
+    // opening a table that is not there creates it
     write.open_table(TOPICS)?;
     write.open_table(PARTITIONS)?;
     write.open_table(BATCHES)?;
     write.open_table(INDEX)?;
     write.open_table(CURSORS)?;
+    write.open_table(COMPACTED)?;
+    write.open_table(MARKS)?;
+    write.open_table(EXPIRIES)?;
     write.commit()?;
     Ok(Ok(()))
 }

@@ -7,7 +7,9 @@ use std::{
 
 use async_trait::async_trait;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use sandbar_core::{Guarantees, Source, SourceError, SourceEvent, StartAt, SubscriptionSpec};
+use sandbar_core::{
+    Guarantees, Source, SourceError, SourceEvent, StartAt, SubscriptionSpec, reserved,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -22,6 +24,7 @@ pub(crate) struct LogSource {
     exact: Vec<String>,
     globs: GlobSet,
     start: StartAt,
+    until_end: bool,
     /// Ends of the topics that were there when the subscription began. A topic that
     /// appeared later is read from its beginning: all of it arrived "from now on".
     ends: HashMap<u32, Vec<u64>>,
@@ -51,6 +54,7 @@ impl LogSource {
             exact,
             globs: globs(&patterns)?,
             start: spec.start,
+            until_end: spec.until_end,
             ends: topics.iter().map(|t| (t.id, ends(t))).collect(),
             taken: HashSet::new(),
             ready: VecDeque::new(),
@@ -70,7 +74,8 @@ impl LogSource {
             }
         }
         let matches = |t: &Topic| {
-            self.exact.iter().any(|name| **name == *t.name) || self.globs.is_match(&*t.name)
+            self.exact.iter().any(|name| **name == *t.name)
+                || (self.globs.is_match(&*t.name) && !reserved::is_reserved(&t.name))
         };
         let mut topics = catalog.all();
         topics.retain(|t| !self.taken.contains(&t.id) && matches(t));
@@ -79,8 +84,10 @@ impl LogSource {
             for partition in 0..topic.partitions() {
                 let end = self.ends.get(&topic.id).map_or(0, |ends| ends[partition as usize]);
                 let start = match self.start {
-                    StartAt::Earliest => topic.extent(partition).first,
-                    StartAt::Latest => end,
+                    StartAt::Latest if !reserved::is_reserved(&topic.name) => end,
+                    // "from now on" is said of the events that others publish: what lies in
+                    // an inbox was put there for this group (contract D4)
+                    _ => topic.extent(partition).first,
                 };
                 partitions.push((Arc::clone(topic), partition, start));
             }
@@ -94,7 +101,9 @@ impl LogSource {
         for ((topic, partition, _), cursor) in partitions.into_iter().zip(cursors) {
             self.taken.insert(topic.id);
             let (log, lease) = (Arc::clone(&self.log), Arc::clone(&self.lease.lease));
-            self.ready.push_back(LogPartition::new(log, lease, topic, partition, cursor));
+            let until_end = self.until_end;
+            let partition = LogPartition::new(log, lease, topic, partition, cursor, until_end);
+            self.ready.push_back(partition);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Counters of a log.
 
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use prometheus_client::metrics::counter::Counter;
 
 /// Counters of a log since it was opened.
 #[derive(Debug, Clone, Default)]
@@ -17,30 +17,41 @@ pub struct LogStats {
     pub reopened: Counter,
     /// Events deleted by retention.
     pub expired: Counter,
-    /// Events deleted by retention that a group had not finished: lost to that group.
+    /// Events deleted because they were asked to be.
+    pub trimmed: Counter,
+    /// Deleted events that a group had not finished: lost to that group.
     pub expired_unread: Counter,
-    /// Cursors that retention moved forward because their events were deleted.
+    /// Cursors moved forward because their events were deleted.
     pub cursors_moved: Counter,
+    /// Events of compacted topics removed because a newer one has their key.
+    pub superseded: Counter,
+    /// Marks of handled events removed because they had expired.
+    pub marks_expired: Counter,
 }
 
 impl LogStats {
-    /// Registers the counters under the prefix `sandbar_log`.
-    pub fn register(&self, registry: &mut Registry) {
-        let log = registry.sub_registry_with_prefix("sandbar_log");
-        let mut add = |name: &str, help: &str, counter: &Counter| {
-            log.register(name, help, counter.clone());
-        };
-        add("commits", "Fsynced commits", &self.commits);
-        add("records", "Records appended", &self.records);
-        add("bytes", "Bytes of batches appended", &self.bytes);
-        add("failed_commits", "Commits that failed", &self.failed_commits);
-        add("reopened", "Times the storage was opened again after a fault", &self.reopened);
-        add("expired", "Events deleted by retention", &self.expired);
-        add(
-            "expired_unread",
-            "Events deleted by retention before a group finished them",
-            &self.expired_unread,
-        );
-        add("cursors_moved", "Cursors moved forward by retention", &self.cursors_moved);
+    /// Every counter with its name, to stand behind `sandbar_log_`, and its meaning.
+    pub fn counters(&self) -> [(&'static str, &'static str, &Counter); 11] {
+        [
+            ("commits", "Fsynced commits", &self.commits),
+            ("records", "Records appended", &self.records),
+            ("bytes", "Bytes of batches appended", &self.bytes),
+            ("failed_commits", "Commits that failed, such as on a full disk", &self.failed_commits),
+            ("reopened", "Times the storage was opened again after a fault", &self.reopened),
+            ("expired", "Events deleted by retention", &self.expired),
+            ("trimmed", "Events deleted on request", &self.trimmed),
+            ("expired_unread", "Events deleted before a group finished them", &self.expired_unread),
+            (
+                "cursors_moved",
+                "Cursors moved forward because their events were deleted",
+                &self.cursors_moved,
+            ),
+            (
+                "superseded",
+                "Events of compacted topics removed for a newer one of their key",
+                &self.superseded,
+            ),
+            ("marks_expired", "Marks of handled events that have expired", &self.marks_expired),
+        ]
     }
 }

@@ -17,7 +17,8 @@ use parking_lot::RwLock;
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend, StorageError,
 };
-use tracing::info;
+use tokio::{sync::Notify, task};
+use tracing::debug;
 
 use crate::{
     codec::{Batch, CodecError},
@@ -43,13 +44,29 @@ pub(crate) struct Storage {
     db: RwLock<Option<Arc<Database>>>,
     /// A read failed: redb refuses everything until the database is opened again.
     suspect: AtomicBool,
+    /// Wakes the writer, whose task it is to do so.
+    suspected: Notify,
+}
+
+/// Runs `read` where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let interrupted =
+        |error| Failure::Unavailable(format!("reading the log was interrupted: {error}"));
+    task::spawn_blocking(read).await.map_err(interrupted)?
 }
 
 impl Storage {
     pub(crate) fn open(backing: Backing, page_cache_bytes: usize) -> Result<Self, LogError> {
         let db = open(&backing, page_cache_bytes)?;
-        let db = RwLock::new(Some(Arc::new(db)));
-        Ok(Self { backing, page_cache_bytes, db, suspect: AtomicBool::new(false) })
+        Ok(Self {
+            backing,
+            page_cache_bytes,
+            db: RwLock::new(Some(Arc::new(db))),
+            suspect: AtomicBool::new(false),
+            suspected: Notify::new(),
+        })
     }
 
     pub(crate) fn database(&self) -> Result<Arc<Database>, Failure> {
@@ -65,13 +82,21 @@ impl Storage {
         self.suspect.load(Ordering::Acquire) || self.db.read().is_none()
     }
 
+    /// Waits until the database must be opened again. Cancel-safe.
+    pub(crate) async fn fails(&self) {
+        // a notification that nobody waits for is kept
+        while !self.needs_reopen() {
+            self.suspected.notified().await;
+        }
+    }
+
     /// Closes and opens again: redb refuses all work after an I/O error.
     pub(crate) fn reopen(&self) -> Result<(), LogError> {
         self.close();
         let db = open(&self.backing, self.page_cache_bytes)?;
         *self.db.write() = Some(Arc::new(db));
         self.suspect.store(false, Ordering::Release);
-        info!(log = %self.place(), "storage opened again");
+        debug!(log = %self.place(), "storage opened again");
         Ok(())
     }
 
@@ -119,6 +144,7 @@ impl Storage {
             )),
             error => {
                 self.suspect.store(true, Ordering::Release);
+                self.suspected.notify_one();
                 Failure::storage(error)
             }
         })
@@ -181,17 +207,18 @@ impl Storage {
             let (mut low, mut high) = (first, end);
             while low < high {
                 let middle = low + (high - low) / 2;
+                // the one that holds the middle, or the last one before the gap around it
                 let batch = index
-                    .range((topic, partition, low)..=(topic, partition, middle))?
+                    .range((topic, partition, 0)..=(topic, partition, middle))?
                     .next_back()
                     .transpose()?;
-                // `low` is always the beginning of a batch, unless retention took it just now
+                // none: retention took them just now
                 let Some((key, row)) = batch else { break };
                 let (base, (count, _, timestamp)) = (key.value().2, row.value());
                 if timestamp < time_ms {
-                    low = base + u64::from(count);
+                    low = (base + u64::from(count)).max(middle + 1);
                 } else {
-                    high = base;
+                    high = base.max(low);
                 }
             }
             Ok(low)

@@ -14,10 +14,12 @@ use crate::{
     batching,
     catalog::Topic,
     codec::Batch,
+    compaction::Passes,
     error::Failure,
+    marks::MarkTables,
     retention::{MovedCursor, Retained},
     schema::{BATCHES, BatchKey, CURSORS, Cursor, Extent, INDEX, PARTITIONS, PartitionKey, TOPICS},
-    writer::{Answer, Outcome, Settle, Shared, Work},
+    writer::{Answer, Outcome, Settle, Settled, Shared, Work},
 };
 
 /// The tables of a write transaction.
@@ -32,17 +34,26 @@ pub(crate) struct Tables<'tx> {
 /// A transaction being filled.
 pub(crate) struct Transaction<'a, 'tx> {
     pub(crate) shared: &'a Shared,
+    pub(crate) tx: &'tx WriteTransaction,
     pub(crate) tables: Tables<'tx>,
+    /// Opened when first needed: most logs have none.
+    pub(crate) marks: Option<MarkTables<'tx>>,
+    pub(crate) passes: &'a mut Passes,
     turn: u32,
     pub(crate) now_ms: u64,
     /// Records in the order of their requests, by partition.
     staged: BTreeMap<PartitionKey, (Arc<Topic>, Vec<Outgoing>)>,
     created: HashMap<Arc<str>, Arc<Topic>>,
     extents: BTreeMap<PartitionKey, (Arc<Topic>, Extent)>,
+    pub(crate) compacted: Vec<Arc<Topic>>,
+    /// Batches that are no longer what a reader may have in memory.
+    pub(crate) rewritten: Vec<BatchKey>,
     pub(crate) retained: Retained,
+    /// Events deleted because they were asked to be.
+    pub(crate) trimmed: u64,
     pub(crate) moved: Vec<MovedCursor>,
-    /// Whether any cursor was written; other changes show in the fields above.
-    cursors_written: bool,
+    /// Whether anything was written that does not show in the fields above.
+    pub(crate) changed: bool,
 }
 
 /// What a commit made true, to be told to readers.
@@ -50,7 +61,10 @@ pub(crate) struct Committed {
     created: Vec<Arc<Topic>>,
     extents: Vec<(PartitionKey, Arc<Topic>, Extent)>,
     batches: Vec<(PartitionKey, Batch)>,
+    compacted: Vec<Arc<Topic>>,
+    rewritten: Vec<BatchKey>,
     retained: Retained,
+    trimmed: u64,
     moved: Vec<MovedCursor>,
 }
 
@@ -58,6 +72,7 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
     pub(crate) fn new(
         shared: &'a Shared,
         tx: &'tx WriteTransaction,
+        passes: &'a mut Passes,
         turn: u32,
         now_ms: u64,
     ) -> Result<Self, redb::Error> {
@@ -70,15 +85,21 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
         };
         Ok(Self {
             shared,
+            tx,
             tables,
+            marks: None,
+            passes,
             turn,
             now_ms,
             staged: BTreeMap::new(),
             created: HashMap::new(),
             extents: BTreeMap::new(),
+            compacted: Vec::new(),
+            rewritten: Vec::new(),
             retained: Retained::default(),
+            trimmed: 0,
             moved: Vec::new(),
-            cursors_written: false,
+            changed: false,
         })
     }
 
@@ -110,9 +131,22 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
                     &Cursor { resume_from: to, ahead: vec![] },
                 )?;
             }
+            Work::Mark { group, marks } => {
+                for mark in &marks {
+                    self.mark(&group, mark)?;
+                }
+            }
+            Work::Compact(name) => {
+                let topic = self.topic(&name)?;
+                self.make_compacted(topic)?;
+            }
+            Work::Trim { topic, partition, before } => {
+                let unfinished = self.trim(&topic, partition, before)?;
+                return Ok(Ok(Outcome { unfinished, ..Outcome::default() }));
+            }
             Work::Retain => {
-                let retained = self.retain()?;
-                return Ok(Ok(Outcome { retained, ..Outcome::default() }));
+                let (retained, unfinished) = self.retain()?;
+                return Ok(Ok(Outcome { retained, unfinished, ..Outcome::default() }));
             }
         }
         Ok(Ok(Outcome::default()))
@@ -140,7 +174,7 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
     }
 
     fn settle(&mut self, settle: Settle) -> Result<Answer, redb::Error> {
-        let Settle { lease, topic, partition, mut cursor, effects } = settle;
+        let Settle { lease, topic, partition, mut cursor, settled, again } = settle;
         if lease.is_fenced() {
             return Ok(Err(Failure::Fatal(format!(
                 "the subscription of group {} is closed: its settlements are fenced off",
@@ -148,13 +182,17 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
             ))));
         }
         let stored = self.cursor(&lease.group, topic.id, partition)?.unwrap_or_default();
-        for (offset, outputs) in effects {
+        for Settled { offset, effects, mark } in settled {
             // a commit whose fsync failed may have reached the disk after all: what it
             // settled must not produce its outputs again when it is settled again
-            if !stored.is_finished(offset) {
-                for output in outputs {
-                    self.stage(output)?;
-                }
+            if again && stored.is_finished(offset) {
+                continue;
+            }
+            for effect in effects {
+                self.stage(effect)?;
+            }
+            if let Some(mark) = mark {
+                self.mark(&lease.group, &mark)?;
             }
         }
         // retention may have moved the stored one past events that are still in work
@@ -181,7 +219,7 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
         cursor: &Cursor,
     ) -> Result<(), redb::Error> {
         self.tables.cursors.insert((group, topic, partition), cursor.encode().as_slice())?;
-        self.cursors_written = true;
+        self.changed = true;
         Ok(())
     }
 
@@ -238,7 +276,7 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
             }
             self.set_extent(&topic, partition, extent);
         }
-        if self.extents.is_empty() && self.created.is_empty() && !self.cursors_written {
+        if self.extents.is_empty() && self.created.is_empty() && !self.changed {
             return Ok(None);
         }
         let mut extents = Vec::with_capacity(self.extents.len());
@@ -246,9 +284,16 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
             self.tables.partitions.insert(key, extent.row())?;
             extents.push((key, topic, extent));
         }
-        let created = self.created.into_values().collect();
-        let (retained, moved) = (self.retained, self.moved);
-        Ok(Some(Committed { created, extents, batches, retained, moved }))
+        Ok(Some(Committed {
+            created: self.created.into_values().collect(),
+            extents,
+            batches,
+            compacted: self.compacted,
+            rewritten: self.rewritten,
+            retained: self.retained,
+            trimmed: self.trimmed,
+            moved: self.moved,
+        }))
     }
 }
 
@@ -257,18 +302,25 @@ impl Committed {
     pub(crate) fn publish(self, shared: &Shared) {
         let stats = &shared.stats;
         stats.commits.inc();
+        for key in self.rewritten {
+            shared.head.forget(key);
+        }
         for ((topic, partition), batch) in self.batches {
             stats.records.inc_by(u64::from(batch.count));
             stats.bytes.inc_by(batch.bytes() as u64);
             // cached before it is announced: a follower at the head need not read the file
             shared.head.add(topic, partition, batch);
         }
+        for topic in self.compacted {
+            topic.set_compacted();
+        }
         for ((_, partition), topic, extent) in self.extents {
             topic.set_extent(partition, extent);
             topic.appended.send_replace(());
         }
         shared.catalog.add(self.created);
-        stats.expired.inc_by(self.retained.events);
+        self.retained.count(stats);
+        stats.trimmed.inc_by(self.trimmed);
         for moved in self.moved {
             stats.cursors_moved.inc();
             stats.expired_unread.inc_by(moved.lost);
@@ -278,7 +330,7 @@ impl Committed {
                 partition = moved.partition,
                 lost = moved.lost,
                 resume_from = moved.resume_from,
-                "retention deleted events that the group had not finished"
+                "events were deleted that the group had not finished"
             );
         }
     }

@@ -1,40 +1,29 @@
-//! The one thread that writes. It takes every request that has queued up, applies
-//! them in one transaction, commits it with one fsync, and then answers them all.
+//! What can be asked of the one thread that writes, and the way to it. What it does is in
+//! `committer.rs`.
 
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, thread};
 
 use parking_lot::Mutex;
-use sandbar_core::Outgoing;
+use sandbar_core::{Mark, Outgoing};
 use tokio::{
     runtime,
     sync::{mpsc, oneshot, watch},
-    time::MissedTickBehavior,
 };
-use tracing::{error, info};
 
 use crate::{
     catalog::{Catalog, HeadCache, Topic},
+    committer::Committer,
     config::LogConfig,
     error::Failure,
     lease::{Lease, Leases},
-    retention::{self, Retained},
-    schema::{self, Cursor},
+    retention::Retained,
+    schema::Cursor,
     stats::LogStats,
     storage::Storage,
-    transaction::{Committed, Transaction},
 };
 
 /// Requests that may wait for the writer; more senders wait for room.
-const QUEUE: usize = 1024;
-/// A group takes no further request once its records hold this many bytes.
-const GROUP_BYTES: usize = 16 << 20;
-/// Longest pause before an attempt to open a failed storage again; the first is a
-/// hundredth of it, and each that follows without a good commit between twice as long.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const QUEUE: usize = 1024;
 
 /// What readers and the writer share.
 pub(crate) struct Shared {
@@ -52,13 +41,19 @@ pub(crate) enum Work {
     Append(Vec<Outgoing>),
     /// Create topics that do not exist.
     Ensure(Vec<String>),
+    /// Let a topic, created if need be, keep the newest record of each key.
+    Compact(String),
     /// Read the group's cursors, creating missing ones at the position given.
     Open { group: Arc<str>, partitions: Vec<(Arc<Topic>, u32, u64)> },
     /// Move a cursor and append effects.
     Settle(Settle),
     /// Put the cursor of a group that nobody has open somewhere else.
     Move { group: String, topic: Arc<Topic>, partition: u32, to: u64 },
-    /// Delete what retention allows to.
+    /// Write marks of a group.
+    Mark { group: String, marks: Vec<Mark> },
+    /// Delete a slice of the events before an offset.
+    Trim { topic: Arc<Topic>, partition: u32, before: u64 },
+    /// Delete a slice of what retention allows to.
     Retain,
 }
 
@@ -69,18 +64,30 @@ pub(crate) struct Settle {
     pub(crate) partition: u32,
     /// The cursor once everything below is settled.
     pub(crate) cursor: Cursor,
-    /// Offsets settled by this request, with what they produced.
-    pub(crate) effects: Vec<(u64, Vec<Outgoing>)>,
+    pub(crate) settled: Vec<Settled>,
+    /// An attempt to settle failed, and may have reached the disk all the same.
+    pub(crate) again: bool,
+}
+
+/// One event settled, with what becomes true in the same step.
+pub(crate) struct Settled {
+    pub(crate) offset: u64,
+    pub(crate) effects: Vec<Outgoing>,
+    pub(crate) mark: Option<Mark>,
 }
 
 impl Work {
-    fn bytes(&self) -> usize {
-        let size = |records: &[Outgoing]| records.iter().map(Outgoing::size).sum::<usize>();
+    /// What it brings to be stored.
+    pub(crate) fn records(&self) -> Box<dyn Iterator<Item = &Outgoing> + '_> {
         match self {
-            Self::Append(records) => size(records),
-            Self::Settle(settle) => settle.effects.iter().map(|(_, e)| size(e)).sum(),
-            _ => 0,
+            Self::Append(records) => Box::new(records.iter()),
+            Self::Settle(settle) => Box::new(settle.settled.iter().flat_map(|s| &s.effects)),
+            _ => Box::new(std::iter::empty()),
         }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.records().map(Outgoing::size).sum()
     }
 }
 
@@ -91,14 +98,16 @@ pub(crate) struct Outcome {
     pub(crate) cursors: Vec<Cursor>,
     /// For [`Work::Retain`].
     pub(crate) retained: Retained,
+    /// For [`Work::Retain`] and [`Work::Trim`]: there is another slice.
+    pub(crate) unfinished: bool,
 }
 
 pub(crate) type Answer = Result<Outcome, Failure>;
 
-struct Request {
-    work: Work,
+pub(crate) struct Request {
+    pub(crate) work: Work,
     /// `None` for what the writer asks of itself.
-    answer: Option<oneshot::Sender<Answer>>,
+    pub(crate) answer: Option<oneshot::Sender<Answer>>,
 }
 
 /// The way to the writer thread, which ends when the last clone of this is gone or
@@ -120,8 +129,7 @@ impl Writer {
         thread::Builder::new().name("sandbar-log".into()).spawn(move || {
             // said even if the thread panics: whoever closes the log waits for it
             let _ending = Ending(ending);
-            let writer = Loop { shared: &shared, turn: 0, retaining: false, pause: Duration::ZERO };
-            runtime.block_on(writer.run(requests));
+            runtime.block_on(Committer::new(&shared).run(requests));
             shared.storage.close();
         })?;
         Ok(Self { queue: Mutex::new(Some(queue)), ended, hold_clock })
@@ -176,152 +184,4 @@ impl ClockHold {
         tokio::task::spawn_blocking(move || held.recv());
         Self(hold)
     }
-}
-
-struct Loop<'a> {
-    shared: &'a Shared,
-    /// Counts groups: keyless records of one group share a partition, the next group
-    /// takes the next one.
-    turn: u32,
-    /// Whether the next group includes a run of retention.
-    retaining: bool,
-    /// Pause before the next attempt to open a failed storage again.
-    pause: Duration,
-}
-
-impl Loop<'_> {
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut ticks = tokio::time::interval(self.shared.config.retention_interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let mut group = Vec::new();
-            if !self.retaining {
-                tokio::select! {
-                    // a steady stream of requests must not keep retention from its turn
-                    biased;
-                    _ = ticks.tick() => self.retaining = true,
-                    request = requests.recv() => match request {
-                        Some(request) => group.push(request),
-                        None => break,
-                    },
-                }
-            }
-            let mut bytes: usize = group.iter().map(|r| r.work.bytes()).sum();
-            while bytes < GROUP_BYTES && group.len() < QUEUE {
-                let Ok(request) = requests.try_recv() else { break };
-                bytes += request.work.bytes();
-                group.push(request);
-            }
-            if self.retaining {
-                group.push(Request { work: Work::Retain, answer: None });
-            }
-            if self.shared.storage.needs_reopen() {
-                tokio::time::sleep(self.pause).await;
-            }
-            let expired = &self.shared.stats.expired;
-            let before = expired.get();
-            let committed = self.commit(group);
-            // a run deletes no more than a slice, so go on until one finds nothing
-            let deleted = expired.get() > before;
-            let overdue = !self.retaining && retention::is_overdue(self.shared);
-            self.retaining = committed && (deleted || overdue);
-        }
-    }
-
-    /// Commits one group and answers it; whether that went well.
-    fn commit(&mut self, group: Vec<Request>) -> bool {
-        let (works, answers): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|r| (r.work, r.answer)).unzip();
-        let result = self.ready().and_then(|()| {
-            self.turn = self.turn.wrapping_add(1);
-            write(self.shared, works, self.turn).map_err(|e| self.failed(e))
-        });
-        let committed = result.is_ok();
-        let outcomes = match result {
-            Ok((committed, outcomes)) => {
-                if let Some(committed) = committed {
-                    self.pause = Duration::ZERO;
-                    committed.publish(self.shared);
-                }
-                outcomes
-            }
-            Err(failure) => answers.iter().map(|_| Err(failure.clone())).collect(),
-        };
-        for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            if let Some(answer) = answer {
-                // whoever asked may have been cancelled; what was asked is done all the same
-                let _ = answer.send(outcome);
-            }
-        }
-        committed
-    }
-
-    /// Notes a failed commit and tries to be ready for the next one at once.
-    fn failed(&mut self, error: redb::Error) -> Failure {
-        self.shared.stats.failed_commits.inc();
-        let log = self.shared.storage.place();
-        error!(%log, %error, "a commit failed: nothing of it is acknowledged");
-        self.shared.storage.close();
-        self.pause = (self.pause * 2).clamp(LONGEST_PAUSE / 100, LONGEST_PAUSE);
-        // whatever comes of it, the next group tries again and is answered accordingly
-        let _ = self.ready();
-        Failure::storage(error)
-    }
-
-    /// Opens a failed storage again. It is the file that says what is committed: the
-    /// failed commit may have reached it or not.
-    fn ready(&mut self) -> Result<(), Failure> {
-        if !self.shared.storage.needs_reopen() {
-            return Ok(());
-        }
-        let reopened = self.shared.storage.reopen().map_err(|e| e.to_string());
-        let loaded = reopened.and_then(|()| {
-            let storage = &self.shared.storage;
-            storage.read(|tx| self.shared.catalog.load(tx)).map_err(|e| e.to_string())
-        });
-        match loaded {
-            Ok(()) => {
-                self.shared.stats.reopened.inc();
-                info!(log = %self.shared.storage.place(), "the log goes on");
-                Ok(())
-            }
-            Err(reason) => {
-                self.shared.storage.close();
-                self.pause = (self.pause * 2).clamp(LONGEST_PAUSE / 100, LONGEST_PAUSE);
-                error!(%reason, "the log cannot go on yet");
-                Err(Failure::Unavailable(reason))
-            }
-        }
-    }
-}
-
-/// Applies and commits a group. Without changes there is nothing to commit, nor to sync.
-fn write(
-    shared: &Shared,
-    works: Vec<Work>,
-    turn: u32,
-) -> Result<(Option<Committed>, Vec<Answer>), redb::Error> {
-    let db = shared
-        .storage
-        .database()
-        .map_err(|e| redb::Error::Io(std::io::Error::other(e.to_string())))?;
-    let write = schema::begin(&db)?;
-    let mut transaction = Transaction::new(shared, &write, turn, now_ms())?;
-    let answers =
-        works.into_iter().map(|work| transaction.apply(work)).collect::<Result<_, _>>()?;
-    match transaction.finish()? {
-        Some(committed) => {
-            write.commit()?;
-            Ok((Some(committed), answers))
-        }
-        None => {
-            write.abort()?;
-            Ok((None, answers))
-        }
-    }
-}
-
-/// Milliseconds since the Unix epoch.
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

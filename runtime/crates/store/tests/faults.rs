@@ -8,12 +8,13 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use common::*;
 use redb::{Database, StorageBackend, TableDefinition, backends::InMemoryBackend};
 use sandbar_core::{Connection, Outgoing, PublishError, ReadFrom, ResumeFrom, SourceError};
-use sandbar_store::{Log, LogError};
+use sandbar_store::{Log, LogConfig, LogError, Retention};
 
 /// Memory that fails like a disk.
 #[derive(Debug)]
@@ -23,12 +24,18 @@ struct FaultyDisk {
     good: AtomicI64,
     /// Changing operations that fail after that; then all is well again.
     bad: AtomicI64,
+    /// Longest that it may become.
+    limit: u64,
 }
 
 impl FaultyDisk {
     fn new() -> Arc<Self> {
+        Self::of(u64::MAX)
+    }
+
+    fn of(limit: u64) -> Arc<Self> {
         let (good, bad) = (AtomicI64::new(i64::MAX), AtomicI64::new(0));
-        Arc::new(Self { memory: InMemoryBackend::new(), good, bad })
+        Arc::new(Self { memory: InMemoryBackend::new(), good, bad, limit })
     }
 
     fn fail_after(&self, good: i64, bad: i64) {
@@ -59,6 +66,9 @@ impl StorageBackend for FaultyDisk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.change()?;
+        if len > self.limit {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.memory.set_len(len)
     }
 
@@ -100,6 +110,32 @@ async fn d1_while_the_disk_is_full_nothing_is_acknowledged_and_then_the_log_goes
     assert!(log.stats().reopened.get() > 0);
     // the subscription that lived through it goes on
     assert_eq!(text(&take(&mut partition, 1).await[0].event), "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_on_a_full_disk_retention_makes_room_however_much_is_published() {
+    let config = LogConfig {
+        retention: Retention { age: Some(Duration::from_millis(1)), size: None },
+        // its next turn does not come
+        retention_interval: Duration::from_secs(3600),
+        ..config()
+    };
+    let log = Log::with_backend(FaultyDisk::of(8 << 20), config).unwrap();
+    let mut publishers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let log = log.clone();
+        publishers.spawn(async move {
+            // so large that pages are left over when one no longer fits: deleting takes some
+            let large = [Outgoing::new("t", vec![0; 120_000])];
+            let mut taken = 0;
+            while taken < 100 {
+                taken += u32::from(log.sink().publish(&large).await[0].is_ok());
+            }
+        });
+    }
+    // six times as much as there is room for
+    publishers.join_all().await;
+    assert!(log.stats().failed_commits.get() > 0 && log.stats().expired.get() > 0);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::*;
-use sandbar_core::{Connection, Outgoing};
+use sandbar_core::{Connection, Marks, Outgoing};
 use sandbar_store::{Log, LogError};
 
 const FILE: &str = "SANDBAR_STORE_KILL_TEST_FILE";
@@ -127,7 +127,7 @@ fn every_acknowledged_append_survives_a_kill() {
 }
 
 #[test]
-#[ignore = "the child of settlements_and_their_effects_are_one_whatever_is_killed_when"]
+#[ignore = "the child of i2_settlements_effects_and_marks_are_one_whatever_is_killed_when"]
 fn child_settles() {
     let path = std::env::var(FILE).unwrap();
     runtime().block_on(async {
@@ -144,7 +144,7 @@ fn child_settles() {
                 .iter()
                 .map(|o| {
                     let effect = |topic| Outgoing::new(topic, o.to_string());
-                    done_with(*o, vec![effect("out"), effect("audit")])
+                    marked(*o, vec![effect("out"), effect("audit")], mark(o, u64::MAX))
                 })
                 .collect();
             partition.settle(&settlements).await.unwrap();
@@ -156,7 +156,7 @@ fn child_settles() {
 }
 
 #[test]
-fn settlements_and_their_effects_are_one_whatever_is_killed_when() {
+fn i2_settlements_effects_and_marks_are_one_whatever_is_killed_when() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     runtime().block_on(async {
@@ -177,6 +177,12 @@ fn settlements_and_their_effects_are_one_whatever_is_killed_when() {
             let produced: BTreeSet<u64> = outputs.iter().map(|o| o.parse().unwrap()).collect();
             assert_eq!(produced.len(), outputs.len(), "an output was produced twice");
             assert!(acked.is_subset(&produced), "an acknowledged settlement is lost");
+            let ids: Vec<_> = (0..INPUTS).map(|i| i.to_string()).collect();
+            let seen = log.seen("g", &ids, 0).await.unwrap();
+            assert!(
+                (0..INPUTS).all(|i| seen[i as usize] == produced.contains(&i)),
+                "outputs without mark, or a mark without outputs"
+            );
             let resume_from = log.cursors("g").await.unwrap()[0].1.0;
             assert!((0..resume_from).all(|o| produced.contains(&o)), "cursor without outputs");
             // what is delivered again is exactly what produced nothing

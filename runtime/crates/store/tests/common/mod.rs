@@ -1,11 +1,9 @@
 //! Shared by the test binaries; not every one uses all of it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::time::Duration;
-
 use sandbar_core::{
-    AckToken, Connection, Delivery, Disposition, Event, Outgoing, Partition, ReadFrom, Settlement,
-    Source, SourceEvent, StartAt, SubscriptionSpec,
+    AckToken, Connection, Delivery, Disposition, Event, Mark, Outgoing, Partition, ReadFrom,
+    Settlement, Source, SourceEvent, SubscriptionSpec,
 };
 use sandbar_store::{Log, LogConfig, Retention};
 
@@ -18,13 +16,8 @@ pub fn memory() -> Log {
 }
 
 pub fn spec(group: &str, topics: &[&str]) -> SubscriptionSpec {
-    SubscriptionSpec {
-        group: group.into(),
-        topics: topics.iter().map(|t| (*t).to_owned()).collect(),
-        start: StartAt::Earliest,
-        prefetch: 100,
-        drain_timeout: Duration::from_secs(5),
-    }
+    let topics = topics.iter().map(|t| (*t).to_owned()).collect();
+    SubscriptionSpec { prefetch: 100, ..SubscriptionSpec::new(group, topics) }
 }
 
 pub async fn publish(log: &Log, records: &[Outgoing]) {
@@ -89,5 +82,14 @@ pub fn done(offset: u64) -> Settlement {
 }
 
 pub fn done_with(offset: u64, effects: Vec<Outgoing>) -> Settlement {
-    Settlement { token: AckToken(offset), disposition: Disposition::Done { effects } }
+    Settlement { token: AckToken(offset), disposition: Disposition::Done { effects, mark: None } }
+}
+
+pub fn marked(offset: u64, effects: Vec<Outgoing>, mark: Mark) -> Settlement {
+    let disposition = Disposition::Done { effects, mark: Some(mark) };
+    Settlement { token: AckToken(offset), disposition }
+}
+
+pub fn mark(id: impl ToString, expires_ms: u64) -> Mark {
+    Mark { id: id.to_string(), expires_ms }
 }
