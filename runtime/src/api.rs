@@ -1,9 +1,14 @@
 //! What the admin API says, as JSON: written by `admin`, read by the commands.
 
-use sandbar_pipeline::{DeadLetter, Ordering};
+use sandbar_pipeline::{BreakerState, DeadLetter, Ordering};
 use serde::{Deserialize, Serialize};
 
-use crate::{event_json::EventJson, supervisor::State};
+use crate::{
+    config::DeliveryMode,
+    event_json::EventJson,
+    redrive::{Halted, Job},
+    supervisor::State,
+};
 
 /// `GET /api/plugins`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +67,14 @@ pub struct Subscription {
     pub topics: Vec<String>,
     /// What runs one after the other.
     pub ordering: Ordering,
+    /// Whether outputs and position become visible together.
+    pub delivery: DeliveryMode,
+    /// How long handled events are remembered, in milliseconds; `None`: not at all.
+    pub dedup_window_ms: Option<u64>,
+    /// Whether it pauses because nothing worked.
+    pub breaker: BreakerState,
+    /// Keys whose events wait behind a dead letter.
+    pub halted_keys: u64,
     /// Topics it may publish to, names and globs.
     pub publish: Vec<String>,
     /// Connection of its outputs.
@@ -114,6 +127,8 @@ pub struct Counts {
     pub dead_lettered: u64,
     /// Dropped with their attempts used up, as configured.
     pub dropped: u64,
+    /// Passed over, as they had been handled before.
+    pub duplicates: u64,
     /// Given back unprocessed by a stop or a rebalance.
     pub released: u64,
     /// Published by it.
@@ -163,7 +178,8 @@ pub struct DeadLetters {
     pub dead_letters: Vec<DeadLetterEvent>,
 }
 
-/// One dead letter.
+/// `GET /api/dead-letters/{topic}/{partition}/{position}`, and one of
+/// `GET /api/plugins/{name}/dead-letters`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterEvent {
     /// What happened.
@@ -171,6 +187,22 @@ pub struct DeadLetterEvent {
     pub letter: DeadLetter,
     /// The event as it lies in the dead-letter topic.
     pub event: EventJson,
+}
+
+/// `GET /api/dead-letters/{topic}/redrive`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redrives {
+    /// Oldest first.
+    pub redrives: Vec<Job>,
+}
+
+/// `POST /api/plugins/{name}/release`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// The plugin's group.
+    pub group: String,
+    /// Keys that are halted no longer.
+    pub released: Vec<Halted>,
 }
 
 /// `GET /readyz`.

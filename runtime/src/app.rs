@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     connections::Connections,
     metrics::Metrics,
+    redrive::Jobs,
     supervisor::{PluginHandle, Supervisor},
     watch::Watcher,
 };
@@ -28,6 +29,7 @@ pub struct App {
     config: Arc<Config>,
     connections: Arc<Connections>,
     supervisor: Arc<Supervisor>,
+    redrives: Arc<Jobs>,
     watcher: Watcher,
     server: Option<Server>,
     /// Set when the runtime begins to stop.
@@ -37,7 +39,7 @@ pub struct App {
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// Plugins that were there, by name.
+    /// Plugins that were there at the end, by name.
     pub plugins: Vec<PluginSummary>,
 }
 
@@ -87,7 +89,9 @@ impl App {
         let supervisor =
             Supervisor::new(config.clone(), connections.clone(), host.clone(), pipeline);
         let supervisor = Arc::new(supervisor);
-        let metrics = Arc::new(Metrics::new(registry, &host, &supervisor, &connections));
+        let redrives = Arc::new(Jobs::default());
+        let metrics = Metrics::new(registry, &host, &supervisor, &connections, &redrives);
+        let metrics = Arc::new(metrics);
         let snapshot = watcher.snapshots().borrow().clone();
         for name in config.configured_plugins().filter(|name| !snapshot.contains_key(*name)) {
             info!(
@@ -106,8 +110,10 @@ impl App {
                     format!("cannot listen on {address}: set another address as `admin.listen`")
                 })?;
                 let admin = Admin {
+                    config: config.clone(),
                     connections: connections.clone(),
                     supervisor: supervisor.clone(),
+                    redrives: redrives.clone(),
                     metrics,
                     stopping: stopping.clone(),
                 };
@@ -119,7 +125,7 @@ impl App {
                 Some(server)
             }
         };
-        Ok(Self { config, connections, supervisor, watcher, server, stopping })
+        Ok(Self { config, connections, supervisor, redrives, watcher, server, stopping })
     }
 
     /// Where the admin listener is, if there is one.
@@ -163,7 +169,7 @@ impl App {
         };
         info!(timeout = ?self.config.shutdown_timeout, "stopping: finishing what is in work");
         self.stopping.cancel();
-        self.supervisor.stop().await;
+        tokio::join!(self.supervisor.stop(), self.redrives.stop());
         let summary = self.summary();
         if let Some(server) = self.server {
             server.stop().await;

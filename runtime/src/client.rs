@@ -16,13 +16,17 @@ use sandbar_core::{
     Connection, Event, Outgoing, PartitionId, PublishError, ReadFrom, Reader, ResumeFrom, Sink,
     Source, SourceError, SubscriptionSpec, TopicInfo,
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::TcpStream;
 
 use crate::{
     api::Topics,
     event_json::{EventJson, OutgoingJson, Published, from_text},
 };
+
+/// Content types: one JSON document, and one object a line.
+const DOCUMENT: &str = "application/json";
+const LINES: &str = "application/x-ndjson";
 
 /// Why the runtime did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +88,38 @@ impl Client {
     /// # Errors
     /// Where it is away, refuses, or answers something else.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        self.call(Method::GET, path, LINES, Bytes::new()).await
+    }
+
+    /// The JSON that the runtime answers to `POST path` with `body` as JSON.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|e| self.broken(e))?;
+        self.call(Method::POST, path, DOCUMENT, body.into()).await
+    }
+
+    /// The JSON that the runtime answers to `DELETE path`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::DELETE, path, LINES, Bytes::new()).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let response = self.send(method, path, content_type, body).await?;
         let body = self.whole(response).await?;
         serde_json::from_slice(&body).map_err(|e| self.broken(e))
     }
@@ -93,6 +128,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
+        content_type: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |source| ClientError::Unreachable { address: self.address, source };
@@ -106,7 +142,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, self.address.to_string())
-            .header(header::CONTENT_TYPE, "application/x-ndjson")
+            .header(header::CONTENT_TYPE, content_type)
             .body(Full::new(body))
             .map_err(|e| self.broken(e))?;
         let response = sender.send_request(request).await.map_err(|e| self.broken(e))?;
@@ -178,8 +214,11 @@ impl Connection for RemoteLog {
     async fn read(&self, topic: &str, from: ReadFrom) -> Result<Box<dyn Reader>, SourceError> {
         let from = percent_encoded(&from_text(from));
         let path = format!("{}&from={from}", self.events_path(topic));
-        let response =
-            self.client.send(Method::GET, &path, Bytes::new()).await.map_err(source_error)?;
+        let response = self
+            .client
+            .send(Method::GET, &path, LINES, Bytes::new())
+            .await
+            .map_err(source_error)?;
         Ok(Box::new(RemoteReader {
             body: response.into_body(),
             buffer: BytesMut::new(),
@@ -240,7 +279,7 @@ impl RemoteLog {
             body.push(b'\n');
         }
         let path = self.events_path(&records[0].topic);
-        let answer = match self.client.send(Method::POST, &path, body.into()).await {
+        let answer = match self.client.send(Method::POST, &path, LINES, body.into()).await {
             Ok(response) => self.client.whole(response).await,
             Err(error) => Err(error),
         };
@@ -326,7 +365,7 @@ impl Reader for RemoteReader {
 }
 
 /// `text` as one segment of a path or one value of a query.
-fn percent_encoded(text: &str) -> String {
+pub fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

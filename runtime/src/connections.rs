@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 use sandbar_broker_kafka::{Kafka, KafkaConfig};
 use sandbar_core::{Connection, SourceError};
-use sandbar_store::{Log, LogConfig, Retention};
+use sandbar_store::{Log, LogConfig, LogStats, Retention};
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -24,6 +24,8 @@ pub struct Connections {
 
 struct Probed {
     connection: Arc<dyn Connection>,
+    /// Counters of an embedded log.
+    log: Option<LogStats>,
     health: Arc<Mutex<Health>>,
     prober: AbortOnDropHandle<()>,
 }
@@ -43,19 +45,23 @@ impl Connections {
     /// # Errors
     /// The first that cannot be opened. A Kafka broker that is away is no error.
     pub async fn open(config: &Config) -> Result<Self> {
-        let opening = config.connections.iter().map(|(name, c)| open(name, c));
+        let opening = config.connections.iter().map(|(name, c)| open_counted(name, c));
         let opened = futures::future::try_join_all(opening).await?;
-        Ok(Self::new(opened, &config.default_connection))
+        Ok(Self::probing(opened, &config.default_connection))
     }
 
     /// Takes over opened connections, of which one is called `default`, and
     /// begins to ask each whether it is there.
     pub fn new(opened: impl IntoIterator<Item = Arc<dyn Connection>>, default: &str) -> Self {
-        let probed = |connection: Arc<dyn Connection>| {
+        Self::probing(opened.into_iter().map(|connection| (connection, None)), default)
+    }
+
+    fn probing(opened: impl IntoIterator<Item = Counted>, default: &str) -> Self {
+        let probed = |(connection, log): Counted| {
             let health = Arc::default();
             let probing = tokio::spawn(probe(connection.clone(), Arc::clone(&health)));
             let prober = AbortOnDropHandle::new(probing);
-            (connection.name().to_owned(), Probed { connection, health, prober })
+            (connection.name().to_owned(), Probed { connection, log, health, prober })
         };
         Self { by_name: opened.into_iter().map(probed).collect(), default: default.to_owned() }
     }
@@ -80,6 +86,11 @@ impl Connections {
         self.by_name.iter().map(|(name, p)| (name.as_str(), p.health.lock().clone())).collect()
     }
 
+    /// Counters of those that are embedded logs, by name.
+    pub fn logs(&self) -> impl Iterator<Item = (&str, &LogStats)> {
+        self.by_name.iter().filter_map(|(name, p)| Some((name.as_str(), p.log.as_ref()?)))
+    }
+
     /// Flushes and closes them all. Every source must be closed before.
     pub async fn close(&self) {
         for probed in self.by_name.values() {
@@ -95,8 +106,15 @@ impl Connections {
 /// # Errors
 /// Where it can never work, or the log is open in another process.
 pub async fn open(name: &str, config: &ConnectionConfig) -> Result<Arc<dyn Connection>> {
+    open_counted(name, config).await.map(|(connection, _)| connection)
+}
+
+/// A connection, and what it counts where it is an embedded log.
+type Counted = (Arc<dyn Connection>, Option<LogStats>);
+
+async fn open_counted(name: &str, config: &ConnectionConfig) -> Result<Counted> {
     match config {
-        ConnectionConfig::Log { path, partitions, retention_age, retention_bytes } => {
+        ConnectionConfig::Log { path, partitions, retention_age, retention_bytes, .. } => {
             let config = LogConfig {
                 name: name.to_owned(),
                 partitions: *partitions,
@@ -107,9 +125,18 @@ pub async fn open(name: &str, config: &ConnectionConfig) -> Result<Arc<dyn Conne
             // may have to mend the file after a crash
             let opening = tokio::task::spawn_blocking(move || Log::open(path, config));
             let log = opening.await?;
-            Ok(Arc::new(log.with_context(|| format!("cannot open the log `{name}`"))?))
+            let log = log.with_context(|| format!("cannot open the log `{name}`"))?;
+            let stats = log.stats().clone();
+            Ok((Arc::new(log), Some(stats)))
         }
-        ConnectionConfig::Kafka { brokers, create_topics, partitions, replication, properties } => {
+        ConnectionConfig::Kafka {
+            brokers,
+            create_topics,
+            partitions,
+            replication,
+            properties,
+            ..
+        } => {
             let config = KafkaConfig {
                 brokers: brokers.clone(),
                 create_topics: *create_topics,
@@ -118,7 +145,8 @@ pub async fn open(name: &str, config: &ConnectionConfig) -> Result<Arc<dyn Conne
                 properties: properties.clone(),
             };
             let kafka = Kafka::connect(name, config);
-            Ok(Arc::new(kafka.with_context(|| format!("connection `{name}` cannot work"))?))
+            let kafka = kafka.with_context(|| format!("connection `{name}` cannot work"))?;
+            Ok((Arc::new(kafka), None))
         }
     }
 }

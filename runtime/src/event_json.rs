@@ -246,6 +246,16 @@ pub fn from_text(from: ReadFrom) -> String {
     }
 }
 
+/// A time of the broker, RFC 3339.
+pub fn time_text(timestamp_ms: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_millis(timestamp_ms));
+    // the formatter knows years up to 9999
+    match time.filter(|_| timestamp_ms < 253_402_300_800_000) {
+        Some(time) => humantime::format_rfc3339_millis(time).to_string(),
+        None => format!("{timestamp_ms} ms"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
@@ -314,5 +324,11 @@ mod tests {
         {
             assert_eq!(from(&from_text(case)), Some(case));
         }
+    }
+
+    #[test]
+    fn times_of_any_broker_can_be_shown() {
+        assert_eq!(time_text(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time_text(u64::MAX), format!("{} ms", u64::MAX));
     }
 }

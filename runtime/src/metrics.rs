@@ -1,16 +1,17 @@
 //! What `/metrics` shows: the counters of pipeline and sandbox, and what only the
-//! control plane knows: states, reloads and lag.
+//! control plane knows: states, reloads, lag, and what sources and logs count.
+//! `docs/metrics.md` lists all of it.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
-use sandbar_core::PartitionId;
+use sandbar_core::{PartitionId, SourceStats};
 use sandbar_pipeline::PipelineMetrics;
 use sandbar_wasm::Host;
 use tokio::time::MissedTickBehavior;
@@ -18,7 +19,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     connections::Connections,
-    supervisor::{State, Supervisor},
+    redrive::{Job, Jobs},
+    supervisor::{State, Status, Supervisor},
 };
 
 /// Content type of the text.
@@ -40,12 +42,14 @@ impl Metrics {
         host: &Host,
         supervisor: &Arc<Supervisor>,
         connections: &Arc<Connections>,
+        redrives: &Arc<Jobs>,
     ) -> Self {
         host.stats().register(registry.sub_registry_with_prefix("sandbar"));
         let lag = Arc::new(Mutex::default());
         registry.register_collector(Box::new(ControlPlane {
             supervisor: supervisor.clone(),
             connections: connections.clone(),
+            redrives: redrives.clone(),
             lag: Arc::clone(&lag),
         }));
         let measuring = measure_lag(supervisor.clone(), connections.clone(), lag);
@@ -79,9 +83,7 @@ async fn measure_lag(supervisor: Arc<Supervisor>, connections: Arc<Connections>,
         let mut measured = BTreeMap::new();
         for plugin in supervisor.plugins() {
             let status = plugin.status();
-            let Some(config) = status.config.filter(|_| status.state != State::Removed) else {
-                continue;
-            };
+            let Some(config) = status.config else { continue };
             let Some(connection) = connections.get(&config.connection) else { continue };
             // while the broker is away nobody knows: the gauges are left out
             let cursors = connection.cursors(&config.group).await.unwrap_or_default();
@@ -99,6 +101,7 @@ async fn measure_lag(supervisor: Arc<Supervisor>, connections: Arc<Connections>,
 struct ControlPlane {
     supervisor: Arc<Supervisor>,
     connections: Arc<Connections>,
+    redrives: Arc<Jobs>,
     lag: Lag,
 }
 
@@ -109,51 +112,181 @@ impl fmt::Debug for ControlPlane {
 }
 
 impl Collector for ControlPlane {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families(encoder);
+        self.plugins(&mut families)?;
+        self.sources(&mut families)?;
+        self.connections(&mut families)?;
+        self.couriers(&mut families)?;
+        self.redrives(&mut families)
+    }
+}
+
+impl ControlPlane {
+    fn plugins(&self, families: &mut Families<'_>) -> fmt::Result {
         let plugins: Vec<_> = self.supervisor.plugins().iter().map(|p| p.status()).collect();
-
-        let help = "1 for the state that the plugin is in";
-        let mut states =
-            encoder.encode_descriptor("sandbar_plugin_state", help, None, MetricType::Gauge)?;
-        for status in &plugins {
-            for state in State::ALL {
+        let states = plugins.iter().flat_map(|status| {
+            State::ALL.map(|state| {
                 let labels = [("plugin", status.name.as_str()), ("state", state.as_str())];
-                let is = ConstGauge::new(i64::from(status.state == state));
-                is.encode(states.encode_family(&labels)?)?;
-            }
-        }
-        let counters = [
-            ("sandbar_plugin_reloads", "Versions swapped in since the plugin was added"),
-            ("sandbar_plugin_restarts", "Times that the subscription was opened anew"),
-            ("sandbar_plugin_refusals", "Files and settings that were refused"),
+                (labels, ConstGauge::new(i64::from(status.state == state)))
+            })
+        });
+        let help = "1 for the state that the plugin is in";
+        families.write("sandbar_plugin_state", help, MetricType::Gauge, states)?;
+
+        let counters: [Count<Status>; 3] = [
+            ("reloads", "Versions swapped in since the plugin was added", |s| s.reloads),
+            ("restarts", "Times that the subscription was opened anew", |s| s.restarts),
+            ("refusals", "Files and settings that were refused", |s| s.refusals),
         ];
-        for (at, (name, help)) in counters.into_iter().enumerate() {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for status in &plugins {
-                let value = [status.reloads, status.restarts, status.refusals][at];
-                let labels = [("plugin", status.name.as_str())];
-                ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
-            }
-        }
-
-        let help = "Events between the cursor and the end of the partition";
-        let mut lags =
-            encoder.encode_descriptor("sandbar_subscription_lag", help, None, MetricType::Gauge)?;
-        for ((plugin, id), lag) in self.lag.lock().iter() {
-            let partition = id.partition.to_string();
-            let labels =
-                [("plugin", plugin.as_str()), ("topic", &id.topic), ("partition", &partition)];
-            let lag = i64::try_from(*lag).unwrap_or(i64::MAX);
-            ConstGauge::new(lag).encode(lags.encode_family(&labels)?)?;
-        }
-
-        let help = "1 while the broker answers";
-        let mut up =
-            encoder.encode_descriptor("sandbar_connection_up", help, None, MetricType::Gauge)?;
-        for (name, health) in self.connections.health() {
-            let is_up = ConstGauge::new(i64::from(health.answered && health.error.is_none()));
-            is_up.encode(up.encode_family(&[("connection", name)])?)?;
+        for (name, help, count) in counters {
+            let series = plugins.iter().map(|s| ([("plugin", s.name.as_str())], count(s)));
+            families.counters(&format!("sandbar_plugin_{name}"), help, series)?;
         }
         Ok(())
+    }
+
+    /// What the sources of the plugins count, and how far they are behind.
+    fn sources(&self, families: &mut Families<'_>) -> fmt::Result {
+        let plugins = self.supervisor.plugins();
+        let sources: Vec<_> = plugins.iter().map(|p| (p.stats().0.name(), p.stats().1)).collect();
+        let counters: [Count<SourceStats>; 2] = [
+            (
+                "committed",
+                "Transactions of outputs and position committed",
+                SourceStats::transactions_committed,
+            ),
+            (
+                "aborted",
+                "Transactions given up, whose events are handled again",
+                SourceStats::transactions_aborted,
+            ),
+        ];
+        for (name, help, count) in counters {
+            let series = sources.iter().map(|(plugin, s)| ([("plugin", *plugin)], count(s)));
+            families.counters(&format!("sandbar_transactions_{name}"), help, series)?;
+        }
+        let fill = sources
+            .iter()
+            .map(|(plugin, s)| ([("plugin", *plugin)], ConstGauge::new(s.metadata_fill())));
+        let help = "How full the commit metadata of the fullest partition is, 0 to 1";
+        families.write("sandbar_commit_metadata_fill_ratio", help, MetricType::Gauge, fill)?;
+
+        let lag = self.lag.lock();
+        // measured a while ago, when there may have been others
+        let is_there = |plugin: &str| sources.iter().any(|(name, _)| *name == plugin);
+        let lag =
+            lag.iter().filter(|((plugin, _), _)| is_there(plugin)).map(|((plugin, id), lag)| {
+                let labels = [
+                    ("plugin", plugin.clone()),
+                    ("topic", id.topic.to_string()),
+                    ("partition", id.partition.to_string()),
+                ];
+                (labels, ConstGauge::new(i64::try_from(*lag).unwrap_or(i64::MAX)))
+            });
+        let help = "Events between the cursor and the end of the partition";
+        families.write("sandbar_subscription_lag", help, MetricType::Gauge, lag)
+    }
+
+    fn connections(&self, families: &mut Families<'_>) -> fmt::Result {
+        let up = self.connections.health().into_iter().map(|(name, health)| {
+            let is_up = health.answered && health.error.is_none();
+            ([("connection", name)], ConstGauge::new(i64::from(is_up)))
+        });
+        families.write(
+            "sandbar_connection_up",
+            "1 while the broker answers",
+            MetricType::Gauge,
+            up,
+        )?;
+
+        let logs: Vec<_> =
+            self.connections.logs().map(|(name, stats)| (name, stats.counters())).collect();
+        let Some((_, first)) = logs.first() else { return Ok(()) };
+        for (at, (name, help, _)) in first.iter().enumerate() {
+            let series = logs.iter().map(|(log, counters)| {
+                let (_, _, counter) = counters[at];
+                ([("connection", *log)], counter.get())
+            });
+            families.counters(&format!("sandbar_log_{name}"), help, series)?;
+        }
+        Ok(())
+    }
+}
+
+impl ControlPlane {
+    fn couriers(&self, families: &mut Families<'_>) -> fmt::Result {
+        let couriers = self.supervisor.couriers();
+        let Some((_, first)) = couriers.first() else { return Ok(()) };
+        for (at, (name, help, _)) in first.iter().enumerate() {
+            let series = couriers.iter().map(|(connection, counts)| {
+                let (_, _, count) = counts[at];
+                ([("connection", connection.as_str())], count)
+            });
+            families.counters(&format!("sandbar_courier_{name}"), help, series)?;
+        }
+        Ok(())
+    }
+
+    fn redrives(&self, families: &mut Families<'_>) -> fmt::Result {
+        let jobs = self.redrives.running();
+        let of = |job: &Job| {
+            [
+                ("connection", job.connection.clone()),
+                ("topic", job.topic.clone()),
+                ("job", job.job.clone()),
+            ]
+        };
+        let gauge = |n: u64| ConstGauge::new(i64::try_from(n).unwrap_or(i64::MAX));
+        let letters = jobs.iter().flat_map(|job| {
+            let p = &job.progress;
+            let outcomes = [
+                ("sent", p.sent),
+                ("quarantined", p.quarantined),
+                ("refused", p.refused),
+                ("skipped", p.skipped),
+            ];
+            outcomes.map(|(outcome, count)| {
+                let [connection, topic, name] = of(job);
+                ([connection, topic, name, ("outcome", outcome.to_owned())], gauge(count))
+            })
+        });
+        let help = "Dead letters of a redrive that runs, by what became of them";
+        families.write("sandbar_redrive_letters", help, MetricType::Gauge, letters)?;
+        let left = jobs.iter().map(|job| (of(job), gauge(job.progress.left)));
+        let help = "Positions that a redrive that runs has not looked at yet";
+        families.write("sandbar_redrive_left", help, MetricType::Gauge, left)
+    }
+}
+
+/// A counter's name, its meaning, and where it stands.
+type Count<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+/// Writes whole families: a family must not be written twice.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn write<L: EncodeLabelSet, M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        series: impl IntoIterator<Item = (L, M)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, metric) in series {
+            metric.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let series = series.into_iter().map(|(labels, count)| (labels, ConstCounter::new(count)));
+        self.write(name, help, MetricType::Counter, series)
     }
 }

@@ -7,6 +7,7 @@
 
 mod backoff;
 mod candidate;
+mod couriers;
 mod groups;
 mod plugin;
 mod running;
@@ -17,22 +18,26 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt as _;
 use parking_lot::Mutex;
+use sandbar_core::SourceStats;
 use sandbar_pipeline::{self as pipeline, PipelineMetrics, SubscriptionStats};
 use sandbar_wasm::Host;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::status::{State, Status, Version};
-use self::{groups::Groups, plugin::Plugin};
+use self::{
+    couriers::Couriers,
+    groups::Groups,
+    plugin::{Counters, Plugin},
+};
 use crate::{
-    api::Counts, config::Config, connections::Connections, plugin_file::PluginFile, watch::Snapshot,
+    api::Counts, config::Config, connections::Connections, marks::MarksStore,
+    plugin_file::PluginFile, watch::Snapshot,
 };
 
 /// Runs the plugins.
 pub struct Supervisor {
     shared: Arc<Shared>,
-    metrics: PipelineMetrics,
-    members: Mutex<BTreeMap<String, Member>>,
     tasks: TaskTracker,
     /// Finish what is in work, take in nothing new.
     drain: CancellationToken,
@@ -46,6 +51,10 @@ struct Shared {
     connections: Arc<Connections>,
     host: Arc<Host>,
     groups: Groups,
+    marks: MarksStore,
+    couriers: Couriers,
+    metrics: PipelineMetrics,
+    members: Mutex<BTreeMap<String, Member>>,
 }
 
 struct Member {
@@ -53,30 +62,56 @@ struct Member {
     handle: PluginHandle,
 }
 
+impl Shared {
+    /// Forgets the plugin called `name` if its files are still gone. What it counted
+    /// goes with it: metrics are of the plugins that there are.
+    fn leave(&self, name: &str) -> bool {
+        let mut members = self.members.lock();
+        let is_gone = members.get(name).is_none_or(|member| member.wanted.borrow().is_none());
+        if is_gone {
+            members.remove(name);
+            self.metrics.forget(name);
+            self.host.stats().forget(name);
+        }
+        is_gone
+    }
+}
+
 /// A look at one plugin.
 #[derive(Clone)]
 pub struct PluginHandle {
     status: watch::Receiver<Status>,
     stats: Arc<SubscriptionStats>,
+    source: Arc<SourceStats>,
 }
 
 impl Supervisor {
-    /// A supervisor without plugins, whose counters are in `metrics`.
+    /// A supervisor without plugins, whose counters are in `metrics`. To be made inside
+    /// of an async runtime.
     pub fn new(
         config: Arc<Config>,
         connections: Arc<Connections>,
         host: Arc<Host>,
         metrics: PipelineMetrics,
     ) -> Self {
-        let groups = Groups::default();
-        let shared = Arc::new(Shared { config, connections, host, groups });
-        let (members, tasks, drain, abort) = Default::default();
-        Self { shared, metrics, members, tasks, drain, abort }
+        let marks = MarksStore::new(config.marks.clone());
+        let (groups, couriers, members) = Default::default();
+        let shared =
+            Shared { config, connections, host, groups, marks, couriers, metrics, members };
+        let shared = Arc::new(shared);
+        let (tasks, drain, abort): (TaskTracker, CancellationToken, _) = Default::default();
+        for (_, connection) in shared.connections.iter() {
+            let (shared, connection) = (shared.clone(), connection.clone());
+            tasks.spawn(drain.clone().run_until_cancelled_owned(async move {
+                shared.couriers.resume(&shared.config, &connection).await;
+            }));
+        }
+        Self { shared, tasks, drain, abort }
     }
 
     /// Makes `snapshot` what is wanted. Returns at once.
     pub fn apply(&self, snapshot: &Snapshot) {
-        let mut members = self.members.lock();
+        let mut members = self.shared.members.lock();
         if self.drain.is_cancelled() {
             return;
         }
@@ -84,36 +119,47 @@ impl Supervisor {
             let member = members.entry(name.clone()).or_insert_with(|| self.member(name));
             want(&member.wanted, Some(file));
         }
-        for (name, member) in members.iter() {
-            if !snapshot.contains_key(name) {
-                want(&member.wanted, None);
+        members.retain(|name, member| {
+            if snapshot.contains_key(name) {
+                return true;
             }
-        }
+            want(&member.wanted, None);
+            // its task looks after the rest, unless it panicked
+            !member.wanted.is_closed()
+        });
     }
 
     fn member(&self, name: &str) -> Member {
         let (wanted, to_plugin) = watch::channel(None);
         let (from_plugin, status) = watch::channel(Status::new(name));
-        let stats = self.metrics.subscription(name);
+        let stats = self.shared.metrics.subscription(name);
+        let source = Arc::<SourceStats>::default();
         let alarm = from_plugin.clone();
-        let plugin = Plugin::new(self.shared.clone(), to_plugin, from_plugin, stats.clone());
+        let counters = Counters { subscription: stats.clone(), source: source.clone() };
+        let plugin = Plugin::new(self.shared.clone(), to_plugin, from_plugin, counters);
         let life = plugin.run(self.drain.clone(), self.abort.clone());
         self.tasks.spawn(async move {
             if AssertUnwindSafe(life).catch_unwind().await.is_err() {
                 alarm.send_modify(Status::panicked);
             }
         });
-        Member { wanted, handle: PluginHandle { status, stats } }
+        Member { wanted, handle: PluginHandle { status, stats, source } }
     }
 
-    /// All plugins by name, those included that are gone.
+    /// All plugins by name. One whose files are gone is among them until its
+    /// subscription is closed.
     pub fn plugins(&self) -> Vec<PluginHandle> {
-        self.members.lock().values().map(|m| m.handle.clone()).collect()
+        self.shared.members.lock().values().map(|m| m.handle.clone()).collect()
     }
 
     /// The plugin called `name`.
     pub fn plugin(&self, name: &str) -> Option<PluginHandle> {
-        self.members.lock().get(name).map(|m| m.handle.clone())
+        self.shared.members.lock().get(name).map(|m| m.handle.clone())
+    }
+
+    /// What the couriers of delayed retries count, by connection.
+    pub(crate) fn couriers(&self) -> Vec<(String, couriers::Counts)> {
+        self.shared.couriers.counts()
     }
 
     /// Plugins that are neither loaded nor reported yet.
@@ -127,11 +173,13 @@ impl Supervisor {
     pub async fn stop(&self) {
         {
             // no plugin is added after this
-            let _members = self.members.lock();
+            let _members = self.shared.members.lock();
             self.drain.cancel();
         }
         self.tasks.close();
         self.tasks.wait().await;
+        self.shared.couriers.stop().await;
+        self.shared.marks.close().await;
     }
 
     /// Whether it was told to stop.
@@ -171,7 +219,9 @@ impl PluginHandle {
                     (status.state, status.reason) = (State::Waiting, reason);
                 }
                 (pipeline::State::Paused, _) if status.reason.is_none() => {
-                    status.reason = Some("paused, as the plugin asked".into());
+                    let reason =
+                        "paused: nothing works, or it asked for a pause; then one event is tried";
+                    status.reason = Some(reason.into());
                 }
                 _ => {}
             }
@@ -189,9 +239,15 @@ impl PluginHandle {
             retried: stats.retried.total(),
             dead_lettered: stats.dead_lettered.total(),
             dropped: stats.dropped.total(),
+            duplicates: stats.dedup_hits.get(),
             released: stats.released.get(),
             published: stats.published.get(),
         }
+    }
+
+    /// Counters of its subscription, and what only its source can count.
+    pub fn stats(&self) -> (&SubscriptionStats, &SourceStats) {
+        (&self.stats, &self.source)
     }
 
     /// Events taken in and not settled.

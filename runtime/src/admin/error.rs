@@ -8,6 +8,8 @@ use axum::{
 use sandbar_core::{PublishError, SourceError};
 use serde_json::{Value, json};
 
+use crate::redrive::{Busy, EditError, PurgeError, ReleaseError};
+
 /// An answer that is not what was asked for.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -45,7 +47,9 @@ impl From<SourceError> for ApiError {
     fn from(error: SourceError) -> Self {
         let status = match &error {
             SourceError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            SourceError::Rejected { .. } | SourceError::Fatal(_) => StatusCode::BAD_REQUEST,
+            SourceError::Rejected { .. } | SourceError::Fenced(_) | SourceError::Fatal(_) => {
+                StatusCode::BAD_REQUEST
+            }
         };
         Self::new(status, error.to_string())
     }
@@ -58,5 +62,46 @@ impl From<PublishError> for ApiError {
             PublishError::Rejected(_) => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<Busy> for ApiError {
+    fn from(error: Busy) -> Self {
+        let status = match &error {
+            Busy::Running { .. } => StatusCode::CONFLICT,
+            Busy::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<EditError> for ApiError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Source(error) => error.into(),
+            EditError::Publish { error: PublishError::Unavailable(_), .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
+            _ => Self::bad_request(error.to_string()),
+        }
+    }
+}
+
+impl From<PurgeError> for ApiError {
+    fn from(error: PurgeError) -> Self {
+        match error {
+            PurgeError::Request(why) => Self::bad_request(why),
+            PurgeError::Source(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReleaseError> for ApiError {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::Request(why) => Self::bad_request(why),
+            ReleaseError::Source(error) => error.into(),
+            ReleaseError::Publish(error) => error.into(),
+        }
     }
 }

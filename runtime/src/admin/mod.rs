@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod health;
 mod plugins;
+mod redrives;
 mod topics;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -17,7 +18,7 @@ use axum::{
     extract::State,
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use sandbar_core::Connection;
 use tokio::net::TcpListener;
@@ -26,8 +27,10 @@ use tracing::{error, info};
 
 use self::error::ApiError;
 use crate::{
+    config::Config,
     connections::Connections,
     metrics::{self, Metrics},
+    redrive::{Jobs, Routes},
     supervisor::Supervisor,
 };
 
@@ -40,10 +43,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What the handlers look at.
 #[derive(Clone)]
 pub struct Admin {
+    /// What the operator set.
+    pub config: Arc<Config>,
     /// The brokers.
     pub connections: Arc<Connections>,
     /// The plugins.
     pub supervisor: Arc<Supervisor>,
+    /// Redrives of dead letters.
+    pub redrives: Arc<Jobs>,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Set when the runtime begins to stop: no longer ready, and endless answers end.
@@ -60,6 +67,20 @@ impl Admin {
             ApiError::not_found(format!("unknown connection `{name}`; connections: `{known}`"))
         })
     }
+
+    /// Where dead letters go that lie on `home`, as the plugins are configured now.
+    fn routes(&self, home: &Arc<dyn Connection>) -> Routes {
+        let mut routes = Routes::new(home.clone());
+        for plugin in self.supervisor.plugins() {
+            let status = plugin.status();
+            let Some(config) = &status.config else { continue };
+            if let Some(connection) = self.connections.get(&config.connection) {
+                let max_redrives = config.dead_letter.max_redrives;
+                routes.add(&config.group, connection.clone(), max_redrives);
+            }
+        }
+        routes
+    }
 }
 
 /// All routes.
@@ -70,7 +91,17 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics_text))
         .route("/api/plugins", get(plugins::list))
         .route("/api/plugins/{name}", get(plugins::show))
-        .route("/api/plugins/{name}/dead-letters", get(dead_letters::list))
+        .route("/api/plugins/{name}/dead-letters", get(dead_letters::of_plugin))
+        .route("/api/plugins/{name}/release", post(dead_letters::release))
+        .route("/api/dead-letters", get(dead_letters::list))
+        .route("/api/dead-letters/{topic}/redrive", get(redrives::list).post(redrives::start))
+        .route(
+            "/api/dead-letters/{topic}/redrive/{job}",
+            get(redrives::show).delete(redrives::cancel),
+        )
+        .route("/api/dead-letters/{topic}/purge", post(dead_letters::purge))
+        .route("/api/dead-letters/{topic}/{partition}/{position}", get(dead_letters::show))
+        .route("/api/dead-letters/{topic}/{partition}/{position}/edit", post(dead_letters::edit))
         .route("/api/topics", get(topics::list))
         .route("/api/topics/{topic}/events", get(events::read).post(events::publish))
         .fallback(async || ApiError::not_found("no such page; the API is under /api"))

@@ -13,6 +13,29 @@ use sandbar_store::LogError;
 
 use super::Global;
 
+/// Where a connection can be had.
+pub enum Found {
+    /// Opened by this process.
+    Here(Arc<dyn Connection>),
+    /// A log that is open in a running runtime.
+    InRuntime {
+        /// Its admin API.
+        client: Client,
+        /// Name of the connection.
+        name: String,
+    },
+}
+
+impl Found {
+    /// The connection itself, wherever it is.
+    pub fn connection(&self) -> Arc<dyn Connection> {
+        match self {
+            Self::Here(connection) => connection.clone(),
+            Self::InRuntime { client, name } => Arc::new(RemoteLog::new(name, *client)),
+        }
+    }
+}
+
 /// The connection called `name`, by default the default one.
 ///
 /// # Errors
@@ -22,6 +45,10 @@ pub async fn open(
     config: &Config,
     name: Option<&str>,
 ) -> Result<Arc<dyn Connection>> {
+    Ok(find(global, config, name).await?.connection())
+}
+
+async fn find(global: &Global, config: &Config, name: Option<&str>) -> Result<Found> {
     let (name, settings) = config.connection(name)?;
     if let ConnectionConfig::Log { path, .. } = settings
         && let Some(folder) = path.parent()
@@ -31,13 +58,13 @@ pub async fn open(
     }
     match connections::open(name, settings).await {
         Err(e) if is_in_use(&e) => match admin_client(global, config)? {
-            Some(client) => Ok(Arc::new(RemoteLog::new(name, client))),
+            Some(client) => Ok(Found::InRuntime { client, name: name.to_owned() }),
             None => Err(e.context(format!(
                 "{} is missing, so there is no runtime to talk to: its admin listener may be off",
                 config.admin_address_file().display()
             ))),
         },
-        opened => opened,
+        opened => opened.map(Found::Here),
     }
 }
 
@@ -50,6 +77,14 @@ pub async fn open_existing(
     config: &Config,
     name: Option<&str>,
 ) -> Result<Arc<dyn Connection>> {
+    Ok(find_existing(global, config, name).await?.connection())
+}
+
+/// As [`open_existing`], for commands that a runtime may have to carry out.
+///
+/// # Errors
+/// As there.
+pub async fn find_existing(global: &Global, config: &Config, name: Option<&str>) -> Result<Found> {
     if let (name, ConnectionConfig::Log { path, .. }) = config.connection(name)?
         && !path.exists()
     {
@@ -58,7 +93,7 @@ pub async fn open_existing(
             path.display()
         );
     }
-    open(global, config, name).await
+    find(global, config, name).await
 }
 
 /// Whether the connection works.

@@ -104,6 +104,8 @@ fn print_running(out: Output, answer: &api::Plugins) -> Result<()> {
     }
     let row = |p: &api::Plugin| {
         let lag = p.subscriptions.iter().map(|s| s.lag).sum::<Option<u64>>();
+        let halted: u64 = p.subscriptions.iter().map(|s| s.halted_keys).sum();
+        let halted = (halted > 0).then(|| format!("{halted} keys wait behind a dead letter"));
         vec![
             p.name.clone(),
             p.state.as_str().to_owned(),
@@ -113,7 +115,7 @@ fn print_running(out: Output, answer: &api::Plugins) -> Result<()> {
             p.counts.retried.to_string(),
             p.counts.dead_lettered.to_string(),
             count_text(lag.filter(|_| !p.subscriptions.is_empty())),
-            p.last_error.clone().or_else(|| p.reason.clone()).unwrap_or_default(),
+            p.last_error.clone().or_else(|| p.reason.clone()).or(halted).unwrap_or_default(),
         ]
     };
     let headings =
@@ -191,6 +193,8 @@ async fn inspect(args: &InspectArgs, global: &Global) -> Result<()> {
             "output-connection": c.output_connection,
             "group": c.group,
             "ordering": c.ordering,
+            "delivery": c.delivery,
+            "dedup-window": c.dedup.map(|window| humantime::format_duration(window).to_string()),
             "concurrency": c.concurrency,
             "max-in-flight": c.max_in_flight,
             "grants": c.grants,

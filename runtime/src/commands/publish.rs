@@ -3,15 +3,17 @@
 mod input;
 mod line;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
+use sandbar::pace::Pace;
 use sandbar_core::{Outgoing, PublishError, Sink};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use self::line::LineParser;
+pub(super) use self::line::header;
 use super::{Failed, Global, Output, connect::open};
 
 /// How long a broker that is away is waited for.
@@ -38,8 +40,8 @@ pub struct PublishArgs {
     #[arg(long = "header", value_name = "NAME=VALUE", env = "SANDBAR_PUBLISH_HEADER", value_parser = line::header)]
     headers: Vec<(String, String)>,
     /// Events a second, at most
-    #[arg(long, value_name = "N", env = "SANDBAR_PUBLISH_RATE", value_parser = clap::value_parser!(u32).range(1..))]
-    rate: Option<u32>,
+    #[arg(long, value_name = "N", env = "SANDBAR_PUBLISH_RATE")]
+    rate: Option<NonZeroU32>,
     /// Publish an event without key where there is none, instead of refusing the line
     #[arg(long, env = "SANDBAR_PUBLISH_KEY_OPTIONAL")]
     key_optional: bool,
@@ -222,51 +224,11 @@ async fn publish_patiently(sink: &dyn Sink, records: &[Outgoing]) -> Vec<Result<
     }
 }
 
-/// Spreads events evenly over time.
-struct Pace {
-    rate: u32,
-    start: Option<Instant>,
-    sent: u64,
-}
-
-impl Pace {
-    fn new(rate: u32) -> Self {
-        Self { rate, start: None, sent: 0 }
-    }
-
-    /// Events to publish together: those of a twentieth of a second.
-    fn step(&self) -> usize {
-        usize::try_from(self.rate / 20).unwrap_or(usize::MAX).max(1)
-    }
-
-    /// Waits until the next `count` events are due.
-    async fn wait(&mut self, count: usize) {
-        let start = *self.start.get_or_insert_with(Instant::now);
-        tokio::time::sleep_until(start + self.due()).await;
-        self.sent += count as u64;
-    }
-
-    fn due(&self) -> Duration {
-        Duration::from_secs_f64(self.sent as f64 / f64::from(self.rate))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn events_are_spread_evenly() {
-        let mut pace = Pace::new(100);
-        assert_eq!(pace.step(), 5);
-        let start = Instant::now();
-        for _ in 0..21 {
-            pace.wait(5).await;
-        }
-        assert_eq!(start.elapsed().as_millis(), 1000);
-    }
 
     /// Takes one more record at each call.
     #[derive(Default)]

@@ -100,6 +100,8 @@ async fn check_plugins(config: &Config, report: &mut Report) -> Result<()> {
             Ok(None) => plugin.status = "disabled",
             Ok(Some(settings)) => {
                 plugin.status = "ok";
+                let warnings = settings.warnings().into_iter();
+                report.warnings.extend(warnings.map(|w| format!("plugin `{name}`: {w}")));
                 let cursor = (settings.connection.clone(), settings.group.clone());
                 if let Some(other) = groups.insert(cursor, name) {
                     plugin.fail(&anyhow::anyhow!(

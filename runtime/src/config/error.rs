@@ -28,10 +28,17 @@ struct Place {
 }
 
 /// The text of a configuration file and its name, kept for excerpts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Text {
     name: Arc<str>,
     text: Arc<str>,
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // secrets may stand in it
+        f.debug_tuple("Text").field(&self.name).finish()
+    }
 }
 
 impl Text {

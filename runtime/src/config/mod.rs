@@ -5,9 +5,11 @@
 //! checked, with all paths resolved. What a single plugin gets is made by
 //! [`Config::plugin`] when the plugin is known.
 
+mod complete;
 mod document;
 mod env;
 mod error;
+mod layers;
 mod plugin;
 mod redact;
 pub mod settings;
@@ -22,14 +24,16 @@ use std::{
 };
 
 pub use error::{ConfigError, Text};
-pub use plugin::{DeadLetters, Declared, PluginConfig, SidecarFile};
+pub use layers::{Declared, SidecarFile};
+pub use plugin::{DeadLetters, PluginConfig};
 pub use redact::{is_secret, redacted};
-pub use settings::{LogFormat, WatchMode};
+pub use settings::{DeliveryMode, LogFormat, RetryThrough, WatchMode};
 
 use env::Lookup;
-use error::suggestion;
+pub(crate) use error::suggestion;
 use settings::{ConnectionSettings, FileSettings, PluginSettings};
 use toml::Spanned;
+use units::RetryTiers;
 
 /// The file that is read when none is named.
 pub const FILE_NAME: &str = "sandbar.toml";
@@ -40,6 +44,10 @@ pub const EMBEDDED: &str = "log";
 /// How long the embedded log keeps events unless told otherwise: as long as Kafka.
 const RETENTION_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How long events wait in topics between two attempts, unless told otherwise.
+const RETRY_TIERS: [Duration; 3] =
+    [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(5 * 60)];
+
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -49,6 +57,8 @@ pub struct Config {
     pub plugins_folder: PathBuf,
     /// Folder of the embedded log, the cache of compiled plugins and `admin.addr`.
     pub data_folder: PathBuf,
+    /// The file that remembers handled events of connections that cannot do so themselves.
+    pub marks: PathBuf,
     /// How long events in work may take to finish at shutdown.
     pub shutdown_timeout: Duration,
     /// What a plugin's name is prefixed with to make its group.
@@ -63,6 +73,9 @@ pub struct Config {
     pub watch: Watch,
     /// The brokers, by name; never empty.
     pub connections: BTreeMap<String, ConnectionConfig>,
+    /// What `defaults` and `plugins` were read from, for the place of mistakes that show
+    /// only when a plugin's settings are put together.
+    text: Text,
     defaults: PluginSettings,
     plugins: BTreeMap<String, PluginSettings>,
 }
@@ -101,6 +114,8 @@ pub enum ConnectionConfig {
         /// The oldest events of a topic that holds more bytes than this are removed;
         /// `None`: never.
         retention_bytes: Option<u64>,
+        /// How long events wait in topics between two attempts; rising, never empty.
+        retry_tiers: Vec<Duration>,
     },
     /// Apache Kafka, or what speaks its protocol.
     Kafka {
@@ -114,7 +129,18 @@ pub enum ConnectionConfig {
         replication: Option<u16>,
         /// Properties of librdkafka. May hold secrets: show them through [`redacted`] only.
         properties: BTreeMap<String, String>,
+        /// As on a log.
+        retry_tiers: Vec<Duration>,
     },
+}
+
+impl ConnectionConfig {
+    /// How long events wait in topics between two attempts; rising, never empty.
+    pub fn retry_tiers(&self) -> &[Duration] {
+        match self {
+            Self::Log { retry_tiers, .. } | Self::Kafka { retry_tiers, .. } => retry_tiers,
+        }
+    }
 }
 
 /// What the command line says over the file.
@@ -177,8 +203,9 @@ impl Config {
         let connections = connections(&settings, &data_folder);
         let default_connection = default_connection(text, &settings, &connections)?;
         for plugin in settings.plugin.values().chain([&settings.defaults]) {
-            plugin::check(text, plugin, &connections)?;
+            layers::check(text, plugin, &connections)?;
         }
+        let marks = marks(text, &settings, &data_folder, &connections)?;
         let admin =
             settings.admin.listen.map_or((Ipv4Addr::LOCALHOST, 7070).into(), |address| address.0);
         let level = logging_level(text, settings.logging.level.as_ref())?;
@@ -186,8 +213,9 @@ impl Config {
             file: None,
             plugins_folder,
             data_folder,
+            marks,
             shutdown_timeout: settings.shutdown_timeout.map_or(Duration::from_secs(30), |p| p.0),
-            group_prefix: settings.group_prefix.unwrap_or_else(|| "sandbar.".into()),
+            group_prefix: settings.group_prefix.map_or_else(|| "sandbar.".into(), |p| p.0),
             default_connection,
             admin: overrides
                 .admin
@@ -202,6 +230,7 @@ impl Config {
                 debounce: settings.watch.debounce.map_or(Duration::from_millis(200), |p| p.0),
             },
             connections,
+            text: text.clone(),
             defaults: settings.defaults,
             plugins: settings.plugin,
         })
@@ -231,6 +260,9 @@ impl Config {
 }
 
 fn connections(settings: &FileSettings, data: &Path) -> BTreeMap<String, ConnectionConfig> {
+    let tiers = |written: &Option<RetryTiers>| {
+        written.as_ref().map_or_else(|| RETRY_TIERS.to_vec(), |tiers| tiers.0.clone())
+    };
     let resolve = |(name, written): (&String, &ConnectionSettings)| {
         let config = match written {
             ConnectionSettings::Log(log) => ConnectionConfig::Log {
@@ -241,6 +273,7 @@ fn connections(settings: &FileSettings, data: &Path) -> BTreeMap<String, Connect
                     .age
                     .map_or(Some(RETENTION_AGE), |age| age.0.map(|period| period.0)),
                 retention_bytes: log.retention.size.and_then(|size| size.0).map(|size| size.0),
+                retry_tiers: tiers(&log.retry_tiers),
             },
             ConnectionSettings::Kafka(kafka) => ConnectionConfig::Kafka {
                 brokers: kafka.brokers.get_ref().clone(),
@@ -252,6 +285,7 @@ fn connections(settings: &FileSettings, data: &Path) -> BTreeMap<String, Connect
                     .iter()
                     .map(|(name, value)| (name.get_ref().clone(), value.0.clone()))
                     .collect(),
+                retry_tiers: tiers(&kafka.retry_tiers),
             },
         };
         (name.clone(), config)
@@ -263,6 +297,7 @@ fn connections(settings: &FileSettings, data: &Path) -> BTreeMap<String, Connect
             partitions: 1,
             retention_age: Some(RETENTION_AGE),
             retention_bytes: None,
+            retry_tiers: RETRY_TIERS.to_vec(),
         };
         connections.insert(EMBEDDED.to_owned(), embedded);
     }
@@ -271,6 +306,28 @@ fn connections(settings: &FileSettings, data: &Path) -> BTreeMap<String, Connect
 
 fn log_file(connection: &str) -> PathBuf {
     format!("{connection}.redb").into()
+}
+
+/// The file of marks, which no connection may have as its own.
+fn marks(
+    text: &Text,
+    settings: &FileSettings,
+    data: &Path,
+    connections: &BTreeMap<String, ConnectionConfig>,
+) -> Result<PathBuf, ConfigError> {
+    let written = settings.marks.as_ref();
+    let marks = data.join(written.map_or(Path::new("marks.redb"), |path| path.get_ref()));
+    let is_taken = |(_, connection): &(&String, &ConnectionConfig)| matches!(connection, ConnectionConfig::Log { path, .. } if *path == marks);
+    match connections.iter().find(is_taken) {
+        None => Ok(marks),
+        Some((name, _)) => Err(text
+            .error(
+                written.map_or(0..0, Spanned::span),
+                format!("{} is the file of connection `{name}`", marks.display()),
+                "marks need a file of their own",
+            )
+            .with_help("name another file as `marks`, above the first table")),
+    }
 }
 
 fn default_connection(
@@ -328,25 +385,36 @@ fn logging_level(text: &Text, written: Option<&Spanned<String>>) -> Result<Strin
 impl fmt::Debug for ConnectionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Log { path, partitions, retention_age, retention_bytes } => f
+            Self::Log { path, partitions, retention_age, retention_bytes, retry_tiers } => f
                 .debug_struct("Log")
                 .field("path", path)
                 .field("partitions", partitions)
                 .field("retention_age", retention_age)
                 .field("retention_bytes", retention_bytes)
+                .field("retry_tiers", retry_tiers)
                 .finish(),
-            Self::Kafka { brokers, create_topics, partitions, replication, properties } => f
+            Self::Kafka {
+                brokers,
+                create_topics,
+                partitions,
+                replication,
+                properties,
+                retry_tiers,
+            } => f
                 .debug_struct("Kafka")
                 .field("brokers", brokers)
                 .field("create_topics", create_topics)
                 .field("partitions", partitions)
                 .field("replication", replication)
                 .field("properties", &redacted(properties))
+                .field("retry_tiers", retry_tiers)
                 .finish(),
         }
     }
 }
 
+#[cfg(test)]
+mod delivery_tests;
 #[cfg(test)]
 mod mistakes;
 #[cfg(test)]

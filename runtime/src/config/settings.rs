@@ -1,8 +1,10 @@
 //! The configuration as it is written: every key optional, nothing resolved.
 
+mod plugin;
+
 use std::{
     collections::BTreeMap,
-    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
 };
 
@@ -10,9 +12,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use plugin::{
+    BreakerSettings, DeadLetterSettings, DedupSettings, DeliveryMode, DialectSetting,
+    ExhaustedSetting, LimitSettings, OnDeadLetterSetting, OrderingSetting, PluginSettings,
+    RetrySettings, RetryThrough, StartSetting,
+};
+
 use super::units::{
-    Address, ConfigText, Factor, Fraction, MemorySize, OrUnlimited, Period, PositivePeriod, Size,
-    TopicName, TopicPattern,
+    Address, ConfigText, GroupPrefix, OrUnlimited, Period, PositivePeriod, RetryTiers, Size,
 };
 
 /// `sandbar.toml`. Without the file, every key has its default.
@@ -26,6 +33,10 @@ pub struct FileSettings {
     /// Folder of the embedded log and the cache of compiled plugins. Relative to
     /// this file; `data` by default.
     pub data: Option<PathBuf>,
+    /// The file that remembers handled events (`dedup`) of connections that cannot do
+    /// so themselves. Relative to the data folder; `marks.redb` by default.
+    #[schemars(with = "Option<String>")]
+    pub marks: Option<Spanned<PathBuf>>,
     /// The connection of plugins that name none. May be left out where only one
     /// connection is configured.
     #[schemars(with = "Option<String>")]
@@ -33,7 +44,7 @@ pub struct FileSettings {
     /// How long events in work may take to finish when the runtime stops; `30s` by default.
     pub shutdown_timeout: Option<Period>,
     /// What a plugin's name is prefixed with to make its consumer group; `sandbar.` by default.
-    pub group_prefix: Option<String>,
+    pub group_prefix: Option<GroupPrefix>,
     /// The HTTP listener for health, metrics and administration.
     pub admin: AdminSettings,
     /// What the runtime writes about itself.
@@ -136,6 +147,9 @@ pub struct LogSettings {
     pub partitions: Option<NonZeroU32>,
     /// How long events stay, whether they were handled or not.
     pub retention: RetentionSettings,
+    /// How long events wait in topics whose `retry.through` is `topics`: one topic for
+    /// each delay, for all plugins together. `["5s", "30s", "5m"]` by default.
+    pub retry_tiers: Option<RetryTiers>,
 }
 
 /// What a log keeps. The limit that is reached first counts.
@@ -169,145 +183,8 @@ pub struct KafkaSettings {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, ConfigText>")]
     pub properties: BTreeMap<Spanned<String>, ConfigText>,
-}
-
-/// Settings of a plugin: `[defaults]`, `[plugin.NAME]` and `NAME.toml` share this form.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-#[schemars(title = "NAME.toml beside NAME.wasm")]
-pub struct PluginSettings {
-    /// `false` leaves the plugin unloaded; its cursor is kept.
-    pub enabled: Option<bool>,
-    /// The connection that its events come from; `default-connection` by default.
-    #[schemars(with = "Option<String>")]
-    pub connection: Option<Spanned<String>>,
-    /// Topics it is subscribed to: exact names, or globs with `*`. What the plugin says by default.
-    pub topics: Option<Vec<TopicPattern>>,
-    /// Topics it may publish to: exact names, or globs with `*`. What the plugin says by default.
-    pub publish: Option<Vec<TopicPattern>>,
-    /// Where its outputs go; the connection that the event came from by default.
-    #[schemars(with = "Option<String>")]
-    pub output_connection: Option<Spanned<String>>,
-    /// Consumer group or cursor; `sandbar.NAME` by default. Two plugins must not share one.
-    pub group: Option<String>,
-    /// Where a plugin without a cursor begins; `earliest` by default.
-    pub start: Option<StartSetting>,
-    /// Which events are handled one after the other; `key` by default.
-    pub ordering: Option<OrderingSetting>,
-    /// Events handled at once; 8 by default.
-    pub concurrency: Option<NonZeroUsize>,
-    /// Unfinished events per partition before intake pauses; 1024 by default.
-    pub max_in_flight: Option<NonZeroUsize>,
-    /// Capabilities beyond context, logging and config: `clocks`, `random`, ...
-    #[schemars(with = "Option<Vec<String>>")]
-    pub grants: Option<Vec<Spanned<String>>>,
-    /// What the plugin reads through `wasi:config`.
-    pub config: BTreeMap<String, ConfigText>,
-    /// What follows a failed attempt.
-    pub retry: RetrySettings,
-    /// What follows the last failed attempt.
-    pub dead_letter: DeadLetterSettings,
-    /// What one call may use.
-    pub limits: LimitSettings,
-}
-
-/// `retry = { .. }`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct RetrySettings {
-    /// Attempts in all, the first included; 5 by default.
-    pub max_attempts: Option<NonZeroU32>,
-    /// Time between the first attempt and the second; `200ms` by default.
-    pub initial_delay: Option<Period>,
-    /// Longest time between two attempts; `30s` by default.
-    pub max_delay: Option<Period>,
-    /// How much longer each delay is than the one before; 2 by default.
-    pub multiplier: Option<Factor>,
-    /// Share of a delay that is left to chance; 0.2 by default.
-    pub jitter: Option<Fraction>,
-    /// No attempt is started later than this after the first; `1h` by default.
-    pub max_age: Option<Period>,
-}
-
-/// `dead-letter = { .. }`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct DeadLetterSettings {
-    /// Topic of the dead letters; `NAME.dlq` by default.
-    pub topic: Option<TopicName>,
-    /// Connection of the dead letters; the one that the event came from by default.
-    #[schemars(with = "Option<String>")]
-    pub connection: Option<Spanned<String>>,
-    /// Whose headers are written in addition to Kafka's and our own; `none` by default.
-    pub dialect: Option<DialectSetting>,
-    /// What becomes of an event whose attempts are used up; `dead-letter` by default.
-    pub on_exhausted: Option<ExhaustedSetting>,
-}
-
-/// `limits = { .. }`. All are on by default.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct LimitSettings {
-    /// CPU time of one call; `1s` by default.
-    pub cpu_time: Option<PositivePeriod>,
-    /// Time of one call, waiting included; `10s` by default.
-    pub wall_time: Option<PositivePeriod>,
-    /// Memory of one instance; `64MiB` by default.
-    pub memory: Option<MemorySize>,
-    /// Events that one call may return; 1000 by default.
-    pub output_records: Option<NonZeroUsize>,
-    /// Bytes that one call may return; `4MiB` by default.
-    pub output_bytes: Option<Size>,
-    /// Lines that a plugin may log in a second; 100 by default.
-    pub log_lines_per_second: Option<NonZeroU32>,
-    /// Time to make an instance and run its `init`; `10s` by default.
-    pub init_time: Option<PositivePeriod>,
-}
-
-/// Where a plugin without a cursor begins.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum StartSetting {
-    /// At the oldest event that is kept.
-    Earliest,
-    /// At the events that arrive from now on.
-    Latest,
-}
-
-/// Which events are handled one after the other.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum OrderingSetting {
-    /// Those of one topic with equal keys.
-    Key,
-    /// Those of one partition.
-    Partition,
-    /// None.
-    None,
-}
-
-/// What becomes of an event whose attempts are used up.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExhaustedSetting {
-    /// It goes to the dead-letter topic.
-    DeadLetter,
-    /// The plugin stops until it is replaced or the runtime restarts.
-    Halt,
-    /// It is dropped and counted.
-    Drop,
-}
-
-/// A family of dead-letter headers.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DialectSetting {
-    /// Only Kafka's and our own.
-    None,
-    /// Spring Kafka's.
-    Spring,
-    /// Kafka Connect's.
-    Connect,
-    /// Kafka Streams'.
-    Streams,
+    /// How long events wait in topics whose `retry.through` is `topics`: one topic for
+    /// each delay, for all plugins together. `["5s", "30s", "5m"]` by default.
+    #[serde(default)]
+    pub retry_tiers: Option<RetryTiers>,
 }

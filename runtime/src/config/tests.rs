@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use sandbar_core::StartAt;
-use sandbar_pipeline::{Dialect, OnExhausted, Ordering, RetryPolicy};
+use sandbar_pipeline::{Dialect, OnDeadLetter, OnExhausted, Ordering, RetryPolicy};
 use sandbar_wasm::{Grant, Limits};
 
 use super::*;
@@ -33,7 +33,9 @@ fn no_file_means_the_embedded_log_and_every_default() {
         partitions: 1,
         retention_age: Some(Duration::from_secs(7 * 24 * 3600)),
         retention_bytes: None,
+        retry_tiers: [5, 30, 300].map(Duration::from_secs).into(),
     };
+    assert_eq!(config.marks, Path::new("/srv/data/marks.redb"));
     assert_eq!(config.connections, BTreeMap::from([("log".to_owned(), log)]));
 }
 
@@ -43,6 +45,7 @@ fn every_key_is_read() {
         r#"
         plugins = "p"
         data = "/var/d"
+        marks = "m.redb"
         default-connection = "k"
         shutdown-timeout = "1m 5s"
         group-prefix = "x-"
@@ -60,12 +63,14 @@ fn every_key_is_read() {
         path = "events.redb"
         partitions = 3
         retention = { age = "7d", size = "1GiB" }
+        retry-tiers = ["1s", "1h"]
         [connections.k]
         type = "kafka"
         brokers = "${BROKERS},${SECOND:-kafka-2:9092}"
         create-topics = true
         partitions = 6
         replication = 3
+        retry-tiers = ["2m"]
         [connections.k.properties]
         "security.protocol" = "SASL_SSL"
         "sasl.password" = "${KAFKA_PASSWORD}"
@@ -75,6 +80,7 @@ fn every_key_is_read() {
     .unwrap();
     assert_eq!(config.plugins_folder, Path::new("/srv/p"));
     assert_eq!(config.data_folder, Path::new("/var/d"));
+    assert_eq!(config.marks, Path::new("/var/d/m.redb"));
     assert_eq!(config.shutdown_timeout, Duration::from_secs(65));
     assert_eq!(config.group_prefix, "x-");
     assert_eq!(config.admin, Some(([0, 0, 0, 0], 7071).into()));
@@ -91,6 +97,7 @@ fn every_key_is_read() {
         partitions: 3,
         retention_age: Some(Duration::from_secs(7 * 24 * 3600)),
         retention_bytes: Some(1 << 30),
+        retry_tiers: [1, 3600].map(Duration::from_secs).into(),
     };
     assert_eq!(config.connection(Some("log")).unwrap().1, &log);
     let kafka = ConnectionConfig::Kafka {
@@ -105,6 +112,7 @@ fn every_key_is_read() {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into(),
+        retry_tiers: vec![Duration::from_secs(120)],
     };
     assert_eq!(config.connection(None).unwrap(), ("k", &kafka));
 }
@@ -165,7 +173,7 @@ fn secrets_are_in_no_dump() {
     assert_eq!(plugin.config["api-token"], "hunter2");
 }
 
-fn declared(options: &[(&str, &str)]) -> Declared {
+pub(super) fn declared(options: &[(&str, &str)]) -> Declared {
     Declared {
         connection: None,
         topics: vec!["in".into()],
@@ -245,6 +253,8 @@ fn each_layer_wins_over_the_one_before_key_by_key() {
         connection: "log".into(),
         dialect: Dialect::Spring,
         on_exhausted: OnExhausted::Halt,
+        on_dead_letter: OnDeadLetter::Continue,
+        max_redrives: 3,
     };
     assert_eq!(plugin.dead_letter, graves);
     assert_eq!((plugin.limits.memory, plugin.limits.output_records), (128 << 20, 7));
@@ -266,7 +276,14 @@ fn a_plugin_can_be_switched_off_in_every_layer() {
 #[test]
 fn s3_a_plugin_cannot_give_itself_more() {
     let config = parse("").unwrap();
-    for option in ["grants", "limits.memory", "group", "enabled", "dead-letter.connection"] {
+    for option in [
+        "grants",
+        "limits.memory",
+        "group",
+        "enabled",
+        "dead-letter.connection",
+        "dead-letter.max-redrives",
+    ] {
         let error = config.plugin("p", &declared(&[(option, "1")]), None).unwrap_err();
         assert!(error.message().contains("only the operator"), "{error}");
     }

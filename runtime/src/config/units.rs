@@ -3,11 +3,17 @@
 
 use std::{borrow::Cow, fmt, net::SocketAddr, time::Duration};
 
+use sandbar_core::reserved;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
     de::{self, IntoDeserializer as _},
 };
+
+/// Longest group, such that the longest name of a topic made from it is still one.
+const LONGEST_GROUP: usize = 234;
+/// Longest prefix of groups: a plugin's name of 128 characters fits behind it.
+const LONGEST_PREFIX: usize = 100;
 
 /// A length of time, written `250ms`, `30s`, `5m`, `7d` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,19 @@ pub struct TopicName(pub String);
 /// A topic name in which `*` stands for any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicPattern(pub String);
+
+/// A consumer group or cursor. Part of the names of topics that belong to it, and so
+/// made of the same characters and a little shorter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupName(pub String);
+
+/// What all groups of an installation begin with; may be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupPrefix(pub String);
+
+/// Delays of at least a second, rising, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryTiers(pub Vec<Duration>);
 
 /// A value of a plugin's `config` table. Plugins see text only, so numbers and
 /// booleans are passed on as they are written.
@@ -175,20 +194,72 @@ impl TopicPattern {
     }
 }
 
-fn checked_topic(name: String, also: &str) -> Result<String, String> {
+fn checked_topic(topic: String, also: &str) -> Result<String, String> {
+    if reserved::is_reserved(&topic) {
+        // who could write there could hand events to any plugin
+        return Err(format!(
+            "`{topic}` is reserved: topics of this name carry events between runtime and broker"
+        ));
+    }
+    checked_name("topic name", topic, 249, also)
+}
+
+/// `name`, if it is not empty, not longer than `most` characters, and made of what a
+/// topic's name may hold, or of `also`.
+fn checked_name(what: &str, name: String, most: usize, also: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c) || also.contains(c);
     let reason = if name.is_empty() {
-        "a topic name must not be empty".to_owned()
-    } else if name.len() > 249 {
-        format!("a topic name has at most 249 characters, this one {}", name.len())
+        format!("a {what} must not be empty")
+    } else if name.len() > most {
+        format!("a {what} has at most {most} characters, this one {}", name.len())
     } else if let Some(bad) = name.chars().find(|c| !allowed(*c)) {
         format!(
-            "`{name}` is no topic name: {bad:?} is not allowed, only letters, digits, `.`, `_`, `-`"
+            "`{name}` is no {what}: {bad:?} is not allowed, only letters, digits, `.`, `_`, `-`"
         )
     } else {
         return Ok(name);
     };
     Err(reason)
+}
+
+impl<'de> Deserialize<'de> for GroupName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        checked_name("group", name, LONGEST_GROUP, "").map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for GroupPrefix {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let prefix = String::deserialize(deserializer)?;
+        if prefix.is_empty() {
+            return Ok(Self(prefix));
+        }
+        checked_name("group prefix", prefix, LONGEST_PREFIX, "")
+            .map(Self)
+            .map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for RetryTiers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let tiers: Vec<_> = Vec::<Period>::deserialize(deserializer)?.iter().map(|p| p.0).collect();
+        let reason = if tiers.is_empty() {
+            "no retry tier: name at least one delay, such as \"30s\"".to_owned()
+        } else if let Some(short) = tiers.iter().find(|t| **t < Duration::from_secs(1)) {
+            format!(
+                "retry tier {} is too short: a topic is worth it from 1s on, shorter delays wait in memory",
+                humantime::format_duration(*short)
+            )
+        // their topics are named by milliseconds
+        } else if let Some(pair) = tiers.windows(2).find(|p| p[0].as_millis() >= p[1].as_millis()) {
+            let [before, tier] = [pair[0], pair[1]].map(humantime::format_duration);
+            format!("retry tier {tier} stands behind {before}: write each once, from short to long")
+        } else {
+            return Ok(Self(tiers));
+        };
+        Err(de::Error::custom(reason))
+    }
 }
 
 impl<'de> Deserialize<'de> for ConfigText {
@@ -271,5 +342,8 @@ schema! {
     Factor => { "type": "number", "minimum": 1 },
     TopicName => { "type": "string", "minLength": 1, "maxLength": 249 },
     TopicPattern => { "type": "string", "minLength": 1, "maxLength": 249, "description": "A topic name, or a glob with `*`." },
+    GroupName => { "type": "string", "minLength": 1, "maxLength": 234, "pattern": "^[A-Za-z0-9._-]+$" },
+    GroupPrefix => { "type": "string", "maxLength": 100, "pattern": "^[A-Za-z0-9._-]*$" },
+    RetryTiers => { "type": "array", "minItems": 1, "uniqueItems": true, "items": { "type": "string", "examples": ["30s"] }, "description": "Durations of at least 1s, from short to long.", "examples": [["5s", "30s", "5m"]] },
     ConfigText => { "type": ["string", "number", "boolean"], "description": "Passed to the plugin as text." },
 }

@@ -11,6 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sandbar_core::SourceStats;
 use sandbar_pipeline::{self as pipeline, RunEnd, SubscriptionStats};
 use sandbar_wasm::HandlerSlot;
 use tokio::sync::watch;
@@ -35,13 +36,22 @@ pub(super) struct Plugin {
     shared: Arc<Shared>,
     wanted: watch::Receiver<Option<PluginFile>>,
     status: watch::Sender<Status>,
-    stats: Arc<SubscriptionStats>,
+    counters: Counters,
     /// What was looked at last: the same is not looked at twice.
     seen: Option<Fingerprint>,
     /// What handles events, or would if its subscription were open.
     service: Option<Service>,
     running: Option<Running>,
     backoff: Backoff,
+    /// Why it has no inbox, so that this is said once.
+    no_inbox: Option<String>,
+}
+
+/// Where a plugin's subscriptions count, one after the other.
+#[derive(Clone)]
+pub(super) struct Counters {
+    pub(super) subscription: Arc<SubscriptionStats>,
+    pub(super) source: Arc<SourceStats>,
 }
 
 /// A loaded plugin.
@@ -58,19 +68,23 @@ impl Plugin {
         shared: Arc<Shared>,
         wanted: watch::Receiver<Option<PluginFile>>,
         status: watch::Sender<Status>,
-        stats: Arc<SubscriptionStats>,
+        counters: Counters,
     ) -> Self {
-        let name = stats.name().to_owned();
-        let (seen, service, running, backoff) = Default::default();
-        Self { name, shared, wanted, status, stats, seen, service, running, backoff }
+        let name = counters.subscription.name().to_owned();
+        let (seen, service, running, backoff, no_inbox) = Default::default();
+        Self { name, shared, wanted, status, counters, seen, service, running, backoff, no_inbox }
     }
 
-    /// Lives until `drain`, then finishes what is in work; lets go of it on `abort`.
+    /// Lives until its files are gone or until `drain`, then finishes what is in work;
+    /// lets go of it on `abort`.
     pub(super) async fn run(mut self, drain: CancellationToken, abort: CancellationToken) {
         let live = async {
             loop {
                 self.wait().await;
                 self.reconcile().await;
+                if self.service.is_none() && self.shared.leave(&self.name) {
+                    break;
+                }
             }
         };
         tokio::select! {
@@ -150,7 +164,10 @@ impl Plugin {
         let same = |s: &Service| running::same_subscription(&s.config, &config);
         match &mut self.service {
             // H1, H2: the subscription does not notice; a halted one has to
-            Some(service) if same(service) && self.stats.state().0 != pipeline::State::Halted => {
+            Some(service)
+                if same(service)
+                    && self.counters.subscription.state().0 != pipeline::State::Halted =>
+            {
                 service.slot.swap(generation);
                 (service.config, service.fingerprint) = (config.clone(), fingerprint);
                 self.serves(config, version, "plugin replaced");
@@ -189,8 +206,9 @@ impl Plugin {
     /// Opens the subscription of what is in service.
     async fn open(&mut self) {
         let Some(Service { config, slot, .. }) = &self.service else { return };
-        match running::open(&self.shared.connections, config, slot, &self.stats).await {
+        match running::open(&self.shared, config, slot, &self.counters).await {
             Ok(running) => {
+                self.note_inbox(&running);
                 self.running = Some(running);
                 self.status.send_modify(Status::opened);
             }
@@ -201,6 +219,20 @@ impl Plugin {
                 self.is(state, Some(reason));
             }
         }
+    }
+
+    fn note_inbox(&mut self, running: &Running) {
+        if let Some(reason) = &running.no_inbox
+            && self.no_inbox != running.no_inbox
+        {
+            warn!(
+                plugin = self.name,
+                reason,
+                "it has no inbox: dead letters cannot be redriven to it until that topic is there \
+                 and the plugin is opened anew"
+            );
+        }
+        self.no_inbox.clone_from(&running.no_inbox);
     }
 
     /// Drains and closes the subscription; the broker keeps its cursor. `hurry`
@@ -261,6 +293,9 @@ impl Plugin {
     }
 
     fn serves(&self, config: Arc<PluginConfig>, version: Version, what: &str) {
+        for warning in config.warnings() {
+            warn!(plugin = self.name, "{warning}");
+        }
         self.status.send_modify(|s| s.serves(config, version));
         let status = self.status.borrow();
         let version = status.version.as_ref();

@@ -3,15 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sandbar_core::{Connection, SourceError, SubscriptionSpec};
+use sandbar_core::{Connection, SourceError, SubscriptionSpec, reserved};
 use sandbar_pipeline::{
-    self as pipeline, DeadLetterConfig, OnExhausted, Output, Outputs, RunEnd, StopHandle,
-    Subscription, SubscriptionConfig, SubscriptionStats,
+    self as pipeline, DeadLetterConfig, OnExhausted, Output, Outputs, RunEnd, Services, StopHandle,
+    Subscription, SubscriptionConfig,
 };
 use sandbar_wasm::{HandlerSlot, LoadSpec};
 use tokio::{task::JoinHandle, time::Instant};
 
-use crate::{config::PluginConfig, connections::Connections};
+use super::{Shared, plugin::Counters};
+use crate::{
+    config::{DeadLetters, DeliveryMode, PluginConfig},
+    connections::Connections,
+};
 
 /// A revoked partition has less time to drain than the broker waits for us
 /// (Kafka's `session.timeout.ms` is 45 s by default).
@@ -23,6 +27,8 @@ pub(super) struct Running {
     task: JoinHandle<Result<RunEnd, SourceError>>,
     /// When it was opened.
     pub(super) since: Instant,
+    /// Why it does not read its inbox, if so.
+    pub(super) no_inbox: Option<String>,
 }
 
 impl Running {
@@ -72,19 +78,22 @@ pub(super) fn load_spec(config: &PluginConfig) -> LoadSpec {
 }
 
 /// Whether `b` can take over the open subscription of `a`: all that differs is
-/// inside the sandbox, or counts only where there is no cursor yet.
+/// inside the sandbox, of no concern to a subscription, or counts only where there
+/// is no cursor yet.
 pub(super) fn same_subscription(a: &PluginConfig, b: &PluginConfig) -> bool {
     let inside = |c: &PluginConfig| PluginConfig {
         limits: Default::default(),
         grants: Default::default(),
         config: Default::default(),
         start: Default::default(),
+        dead_letter: DeadLetters { max_redrives: 0, ..c.dead_letter.clone() },
         ..c.clone()
     };
     inside(a) == inside(b)
 }
 
-/// Makes sure that the topics exist which the subscription reads and buries in.
+/// Makes sure that the topics exist which the subscription cannot do without: those
+/// that it reads, buries in, and keeps its retries and halted keys in.
 ///
 /// # Errors
 /// As [`Connection::ensure_topics`].
@@ -92,14 +101,38 @@ pub(super) async fn ensure_topics(
     connections: &Connections,
     config: &PluginConfig,
 ) -> Result<(), SourceError> {
-    let named = |topics: &[String]| topics.iter().filter(|t| !t.contains('*')).cloned().collect();
-    let topics: Vec<String> = named(&config.topics);
-    connection(connections, &config.connection)?.ensure_topics(&topics).await?;
+    let own = connection(connections, &config.connection)?;
+    let mut topics: Vec<String> =
+        config.topics.iter().filter(|t| !t.contains('*')).cloned().collect();
+    if !config.retry_tiers.is_empty() {
+        topics.extend(config.retry_tiers.iter().map(|tier| tier.topic.to_string()));
+        // what waited there comes back through it
+        topics.push(config.inbox());
+    }
+    own.ensure_topics(&topics).await?;
+    if config.halts_keys() {
+        own.ensure_compacted_topic(&reserved::halted(&config.group)).await?;
+    }
     if let Some(dead_letters) = dead_letters(config) {
         let topics = [dead_letters.topic.to_string()];
         connection(connections, &config.dead_letter.connection)?.ensure_topics(&topics).await?;
     }
     Ok(())
+}
+
+/// Makes sure of the inbox, without which a plugin can run. Says why it has none.
+///
+/// # Errors
+/// [`SourceError::Unavailable`] while the broker is away.
+async fn ensure_inbox(
+    connection: &dyn Connection,
+    inbox: &str,
+) -> Result<Option<String>, SourceError> {
+    match connection.ensure_topics(&[inbox.to_owned()]).await {
+        Ok(()) => Ok(None),
+        Err(away @ SourceError::Unavailable(_)) => Err(away),
+        Err(refused) => Ok(Some(refused.to_string())),
+    }
 }
 
 /// Opens the subscription and lets its events go to `slot`.
@@ -108,34 +141,57 @@ pub(super) async fn ensure_topics(
 /// [`SourceError::Unavailable`] while the broker is away; [`SourceError::Fatal`]
 /// where the request cannot work as things are.
 pub(super) async fn open(
-    connections: &Connections,
+    shared: &Shared,
     config: &PluginConfig,
     slot: &Arc<HandlerSlot>,
-    stats: &Arc<SubscriptionStats>,
+    counters: &Counters,
 ) -> Result<Running, SourceError> {
+    let connections = &*shared.connections;
+    let own = connection(connections, &config.connection)?;
     ensure_topics(connections, config).await?;
+    let inbox = config.inbox();
+    let no_inbox = ensure_inbox(&**own, &inbox).await?;
+    let mut topics = config.topics.clone();
+    // a topic that is not there would be reported as missing for ever
+    topics.extend(no_inbox.is_none().then_some(inbox));
+    let exactly_once = config.delivery == DeliveryMode::ExactlyOnce;
     let spec = SubscriptionSpec {
-        group: config.group.clone(),
-        topics: config.topics.clone(),
         start: config.start,
         prefetch: config.max_in_flight,
         drain_timeout: REVOKE_TIMEOUT,
+        exactly_once,
+        stats: counters.source.clone(),
+        ..SubscriptionSpec::new(&*config.group, topics)
     };
+    let marks = match config.dedup {
+        Some(_) => Some(shared.marks.of(&**own).await?),
+        None => None,
+    };
+    if !config.retry_tiers.is_empty() {
+        shared.couriers.serve(&shared.config, own, exactly_once).await;
+    }
+    let services = Services { marks, connection: Some(own.clone()), ..Services::default() };
     let outputs = outputs(connections, config)?;
-    let source = connection(connections, &config.connection)?.subscribe(spec).await?;
-    let subscription =
-        Subscription::new(subscription_config(config), slot.clone(), outputs, stats.clone());
+    let source = own.subscribe(spec).await?;
+    let subscription = Subscription::with_services(
+        subscription_config(config),
+        slot.clone(),
+        outputs,
+        counters.subscription.clone(),
+        services,
+    );
     let (stop, stopped) = StopHandle::new();
     let task = tokio::spawn(pipeline::run(source, subscription, stopped));
-    Ok(Running { stop, task, since: Instant::now() })
+    Ok(Running { stop, task, since: Instant::now(), no_inbox })
 }
 
 /// Where dead letters go, if any do.
 pub(crate) fn dead_letters(config: &PluginConfig) -> Option<DeadLetterConfig> {
     let wanted = config.dead_letter.on_exhausted == OnExhausted::DeadLetter;
     wanted.then(|| DeadLetterConfig {
-        topic: config.dead_letter.topic.as_str().into(),
         dialect: config.dead_letter.dialect,
+        on_dead_letter: config.dead_letter.on_dead_letter,
+        ..DeadLetterConfig::new(config.dead_letter.topic.as_str())
     })
 }
 
@@ -146,9 +202,12 @@ fn subscription_config(config: &PluginConfig) -> SubscriptionConfig {
         concurrency: config.concurrency,
         max_in_flight: config.max_in_flight,
         retry: config.retry.clone(),
+        retry_tiers: config.retry_tiers.clone(),
         exhausted: config.dead_letter.on_exhausted,
         dead_letter: dead_letters(config),
         allow: config.publish.clone(),
+        breaker: config.breaker,
+        dedup: config.dedup,
         ..SubscriptionConfig::new(&*config.name, &*config.connection)
     }
 }
@@ -164,6 +223,7 @@ fn outputs(connections: &Connections, config: &PluginConfig) -> Result<Outputs, 
         default: output(&config.output_connection)?,
         named: [(own.clone(), output(own)?)].into(),
         dead_letters: output(&config.dead_letter.connection)?,
+        own: output(own)?,
     })
 }
 

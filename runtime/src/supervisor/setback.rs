@@ -82,9 +82,9 @@ impl From<SourceError> for Setback {
         match error {
             SourceError::Unavailable(reason) => Self::Away(reason),
             // an operator may create the topic or change the rights at any time
-            SourceError::Rejected { reason, .. } | SourceError::Fatal(reason) => {
-                Self::Later(reason)
-            }
+            SourceError::Rejected { reason, .. }
+            | SourceError::Fenced(reason)
+            | SourceError::Fatal(reason) => Self::Later(reason),
         }
     }
 }

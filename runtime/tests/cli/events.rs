@@ -1,4 +1,4 @@
-//! `publish`, `tail`, `topics` and `dlq` on a log that no runtime holds.
+//! `publish`, `tail` and `topics` on a log that no runtime holds.
 
 use serde_json::{Value, json};
 
@@ -137,20 +137,4 @@ fn flags_have_twins_in_the_environment() {
     let summary: Value = serde_json::from_str(&stdout(publish)).unwrap();
     assert_eq!(summary["published"], 1);
     assert!(dir.path().join("elsewhere").is_dir() && !dir.path().join("data").exists());
-}
-
-#[test]
-fn dead_letters_of_nobody() {
-    let dir = folder();
-    let mut publish = sandbar(dir.path(), &["publish", "p.dlq"]);
-    publish.write_stdin("{\"a\":1}\n");
-    stdout(publish);
-    let list: Value =
-        serde_json::from_str(&ok(dir.path(), &["dlq", "list", "-o", "json"])).unwrap();
-    assert_eq!(list["groups"][0]["count"], 1, "{list}");
-    assert_eq!(list["letters"][0]["letter"], Value::Null, "not one of ours: {list}");
-    let shown = ok(dir.path(), &["dlq", "show", "p", "0"]);
-    assert!(shown.contains("{\"a\":1}"), "{shown}");
-    let said = fails(sandbar(dir.path(), &["dlq", "show", "p.dlq", "7"]));
-    assert!(said.contains("no event at p.dlq/0/7"), "{said}");
 }

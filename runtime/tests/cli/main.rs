@@ -1,5 +1,6 @@
 //! The `sandbar` command as a user meets it.
 
+mod dlq;
 mod events;
 #[path = "../control/support/guest.rs"]
 mod guest;

@@ -1,4 +1,4 @@
-//! Plugins: validated, inspected, listed, run; and what they leave in the dead-letter queue.
+//! Plugins: validated, inspected, listed, run.
 
 use std::{
     fs,
@@ -17,23 +17,23 @@ use crate::{
     sandbar, stdout,
 };
 
-fn plugin(dir: &Path, name: &str, wasm: &[u8]) {
+pub fn plugin(dir: &Path, name: &str, wasm: &[u8]) {
     let plugins = dir.join("plugins");
     fs::create_dir_all(&plugins).unwrap();
     fs::write(plugins.join(format!("{name}.wasm")), wasm).unwrap();
 }
 
-fn publish(dir: &Path, topic: &str, lines: &str) {
+pub fn publish(dir: &Path, topic: &str, lines: &str) {
     let mut publish = sandbar(dir, &["publish", topic, "--raw"]);
     publish.write_stdin(lines);
     stdout(publish);
 }
 
-fn json_of(dir: &Path, args: &[&str]) -> Value {
+pub fn json_of(dir: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&ok(dir, args)).unwrap()
 }
 
-const RUN: [&str; 4] = ["run", "--until-idle", "--admin", "127.0.0.1:0"];
+pub const RUN: [&str; 4] = ["run", "--until-idle", "--admin", "127.0.0.1:0"];
 
 #[test]
 fn validate_loads_every_plugin() {
@@ -86,6 +86,23 @@ fn validate_says_what_is_wrong_with_each_plugin() {
         assert_eq!(name, expected_name);
         assert!(problem.contains(part), "{name}: {problem}");
     }
+}
+
+#[test]
+fn e1_validate_warns_of_what_exactly_once_does_not_cover() {
+    let dir = folder();
+    plugin(dir.path(), "relay", &Guest::new("1").build());
+    let config = "default-connection = \"a\"\n[connections]\na.type = \"log\"\nb.type = \"log\"\n\
+                  [plugin.relay]\ndelivery = \"exactly-once\"\ndead-letter.connection = \"b\"\n";
+    fs::write(dir.path().join("sandbar.toml"), config).unwrap();
+    let report = json_of(dir.path(), &["validate", "-o", "json"]);
+    assert_eq!(report["problems"], 0, "{report}");
+    let warnings = report["warnings"].as_array().unwrap();
+    let expected = "plugin `relay`: `delivery = \"exactly-once\"` ends at connection `a`: \
+                    its dead letters go to `b` and are at-least-once";
+    assert_eq!(warnings, &[expected]);
+    let settings = json_of(dir.path(), &["plugins", "inspect", "relay", "-o", "json"]);
+    assert_eq!(settings["settings"]["delivery"], "exactly-once");
 }
 
 #[test]
@@ -146,60 +163,6 @@ fn a_run_until_idle_fails_with_a_plugin_that_cannot_go_on() {
     let said = fails(sandbar(dir.path(), &RUN));
     assert!(said.contains("plugin broken did not finish"), "{said}");
     assert!(said.contains("plugin halts did not finish"), "{said}");
-}
-
-#[test]
-fn dead_letters_are_counted_listed_and_shown() {
-    let dir = folder();
-    plugin(dir.path(), "relay", &Guest::new("1.2.3").build());
-    fs::write(dir.path().join("sandbar.toml"), "[defaults.retry]\nmax-attempts = 1").unwrap();
-    publish(dir.path(), "in", "fine\n!one\n!two\n~trap\n");
-    ok(dir.path(), &RUN);
-
-    let list = json_of(dir.path(), &["dlq", "list", "-o", "json"]);
-    let groups: Vec<_> = list["groups"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|g| {
-            ["topic", "plugin", "class", "code", "count"].map(|key| g[key].to_string()).join(" ")
-        })
-        .collect();
-    assert_eq!(
-        groups,
-        [r#""relay.dlq" "relay" "handler" "refused" 2"#, r#""relay.dlq" "relay" "trap" "trap" 1"#,]
-    );
-    assert_eq!(list["letters"].as_array().unwrap().len(), 3);
-    let newest = json_of(dir.path(), &["dlq", "list", "--limit", "1", "-o", "json"]);
-    assert_eq!(newest["letters"][0], list["letters"][2]);
-    assert_eq!(newest["groups"], list["groups"], "all are counted, whatever is listed");
-    let others = json_of(dir.path(), &["dlq", "list", "--plugin", "other", "-o", "json"]);
-    assert_eq!(others, json!({ "groups": [], "letters": [] }));
-    let table = ok(dir.path(), &["dlq", "list"]);
-    assert!(table.starts_with("PLUGIN  CLASS    CODE     COUNT"), "{table}");
-
-    let refused =
-        list["letters"].as_array().unwrap().iter().find(|l| l["letter"]["error_code"] == "refused");
-    let position = refused.unwrap()["position"].to_string();
-    let shown = json_of(dir.path(), &["dlq", "show", "relay", &position, "-o", "json"]);
-    assert_eq!(shown["letter"]["error_code"], "refused");
-    assert_eq!(shown["letter"]["plugin_version"], "1.2.3");
-    assert!(shown["event"]["payload"].as_str().unwrap().starts_with('!'));
-    let text = ok(dir.path(), &["dlq", "show", "relay.dlq", &position]);
-    assert!(text.contains("plugin          relay 1.2.3") && text.contains("payload\n!"), "{text}");
-}
-
-#[test]
-fn dead_letters_are_found_where_the_configuration_puts_them() {
-    let dir = folder();
-    plugin(dir.path(), "relay", &Guest::new("1").build());
-    fs::write(dir.path().join("plugins/relay.toml"), "dead-letter.topic = \"graves\"").unwrap();
-    publish(dir.path(), "in", "!one\n");
-    ok(dir.path(), &RUN);
-    let list = json_of(dir.path(), &["dlq", "list", "-o", "json"]);
-    assert_eq!(list["groups"][0]["topic"], "graves", "{list}");
-    let shown = ok(dir.path(), &["dlq", "show", "relay", "0"]);
-    assert!(shown.contains("refused (handler)"), "{shown}");
 }
 
 /// Whether the runtime has noticed that it is to stop.

@@ -31,14 +31,24 @@ impl Running {
         running
     }
 
-    fn spawn(dir: &Path, args: &[&str]) -> Self {
+    pub fn spawn(dir: &Path, args: &[&str]) -> Self {
         let mut command = plain(dir);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         Self(command.spawn().unwrap())
     }
 
     pub fn terminate(&self) {
-        let kill = std::process::Command::new("kill").arg(self.0.id().to_string()).status();
+        self.signal("-TERM");
+    }
+
+    /// What Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        let kill = std::process::Command::new("kill").args([signal, &pid]).status();
         assert!(kill.unwrap().success());
     }
 
@@ -47,12 +57,18 @@ impl Running {
     }
 
     /// Waits for the end, which must be a success, and returns what it printed.
-    pub fn output(mut self) -> String {
+    pub fn output(self) -> String {
+        let (code, text) = self.end();
+        assert_eq!(code, Some(0), "{text}");
+        text
+    }
+
+    /// Waits for the end, and returns its code and what it printed.
+    pub fn end(mut self) -> (Option<i32>, String) {
         let status = wait_for("the end", || self.0.try_wait().unwrap());
-        assert!(status.success(), "{status}");
         let mut text = String::new();
         self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        text
+        (status.code(), text)
     }
 }
 

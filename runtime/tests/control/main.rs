@@ -3,6 +3,9 @@
 
 mod admin;
 mod bad_files;
+mod delivery;
+mod metrics;
+mod redrive;
 mod reload;
 mod shutdown;
 mod support;

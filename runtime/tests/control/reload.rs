@@ -37,7 +37,9 @@ async fn add_replace_and_remove_are_visible_soon() {
     assert_eq!(status.restarts, 0, "what only the sandbox sees needs no new subscription");
 
     runtime.remove("relay.wasm");
-    let (_, removed) = runtime.status("relay", "removed", |s| s.state == State::Removed).await;
+    let begun = Instant::now();
+    until("it is gone", async || runtime.plugin("relay").is_none().then_some(())).await;
+    let removed = begun.elapsed();
 
     println!(
         "visible after: add {added:?}, rename {renamed:?}, overwrite {overwritten:?}, \
@@ -166,14 +168,29 @@ async fn h2_what_is_in_work_ends_on_the_old_version_and_the_next_runs_on_the_new
     runtime.copy("relay.wasm", Guest::new("1").build());
     runtime.status("relay", "running", |s| s.state == State::Running).await;
     // one after the other: they share a key, and each takes its time
-    let slow: Vec<_> = (0..40).map(|n| record("k", format!("?slow {n}"))).collect();
-    runtime.publish(&slow).await;
+    let slow = |numbers: std::ops::Range<u64>| -> Vec<_> {
+        numbers.map(|n| record("k", format!("?slow {n}"))).collect()
+    };
+    let mut sent = 20;
+    runtime.publish(&slow(0..sent)).await;
     runtime.events_of("out", 1).await;
     runtime.rename("relay.wasm", Guest::new("2").build());
-    let out = runtime.events_of("out", slow.len()).await;
+    // enough to do until the new version is there, however long that takes
+    until("it is replaced", async || {
+        let plugin = runtime.plugin("relay")?;
+        if plugin.counts().handled + 10 > sent {
+            runtime.publish(&slow(sent..sent + 20)).await;
+            sent += 20;
+        }
+        (plugin.status().reloads == 1).then_some(())
+    })
+    .await;
+    runtime.publish(&slow(sent..sent + 2)).await;
+    sent += 2;
+    let out = runtime.events_of("out", sent as usize).await;
 
     let payloads: Vec<_> = out.iter().map(|e| text(&e.payload).to_owned()).collect();
-    let expected: Vec<_> = (0..40).map(|n| format!("?slow {n}")).collect();
+    let expected: Vec<_> = (0..sent).map(|n| format!("?slow {n}")).collect();
     assert_eq!(payloads, expected);
     let versions: Vec<_> = out.iter().map(version).collect();
     let swap = versions.iter().position(|v| *v == "2").expect("the new version took over");

@@ -94,11 +94,14 @@
 //! | `publishes = ["c"]` | what it may publish to; the operator can narrow it |
 //! | `connection = "kafka"` | the configured connection; without it the default one |
 //! | `ordering = "key"` | `key`, `partition` or `none` |
+//! | `delivery = "at-least-once"` | `at-least-once` or `exactly-once` |
 //! | `concurrency = 8` | attempts that run at once |
 //! | `max_in_flight = 1000` | unfinished events per partition |
 //! | `start = "earliest"` | `earliest` or `latest`: where a new subscription begins |
-//! | `retry(...)` | `max_attempts`, `initial_delay`, `max_delay`, `multiplier`, `jitter`, `max_age` |
-//! | `dead_letter(...)` | `topic`, `dialect`, `on_exhausted` |
+//! | `retry(...)` | `max_attempts`, `initial_delay`, `max_delay`, `multiplier`, `jitter`, `max_age`, `through` |
+//! | `dead_letter(...)` | `topic`, `dialect`, `on_exhausted`, `on_dead_letter` |
+//! | `dedup(window = "24h")` | how long handled events are recognised and passed over |
+//! | `breaker(...)` | `failures`, `pause`, `max_pause`: when to pause because nothing works |
 //! | `init = path::to::function` | called on each new instance; `fn()` or `fn() -> Result<(), E>` |
 //! | `batch` | the function takes `Vec<Event>` and returns one outcome per event |
 //! | `config_schema = "schema.json"` | JSON Schema of the configuration; path from the crate's root |

@@ -24,6 +24,10 @@ struct LimitLabel {
     limit: &'static str,
 }
 
+/// What a limit is called in metrics: its key in the configuration, or what its keys
+/// have in common.
+const LIMITS: [&str; 5] = ["cpu-time", "wall-time", "memory", "output", "log-lines-per-second"];
+
 /// The metric families of one host. Counts outlive reloads: they belong to the
 /// plugin's name, not to its file.
 #[derive(Debug, Default)]
@@ -70,13 +74,15 @@ impl HostStats {
     pub fn plugin(&self, name: &str) -> Arc<PluginStats> {
         let make = || {
             let plugin = PluginLabel { plugin: name.to_owned() };
-            let limit = |limit| LimitLabel { plugin: name.to_owned(), limit };
+            let [cpu_time, wall_time, memory, output, log] = LIMITS.map(|limit| {
+                self.limit_hits.get_or_create_owned(&LimitLabel { plugin: name.to_owned(), limit })
+            });
             Arc::new(PluginStats {
-                cpu_time: self.limit_hits.get_or_create_owned(&limit("cpu-time")),
-                wall_time: self.limit_hits.get_or_create_owned(&limit("wall-time")),
-                memory: self.limit_hits.get_or_create_owned(&limit("memory")),
-                output: self.limit_hits.get_or_create_owned(&limit("output")),
-                log: self.limit_hits.get_or_create_owned(&limit("log-lines-per-second")),
+                cpu_time,
+                wall_time,
+                memory,
+                output,
+                log,
                 traps: self.traps.get_or_create_owned(&plugin),
                 host_errors: self.host_errors.get_or_create_owned(&plugin),
                 instances_created: self.instances_created.get_or_create_owned(&plugin),
@@ -86,6 +92,26 @@ impl HostStats {
             })
         };
         Arc::clone(self.plugins.lock().entry(name.to_owned()).or_insert_with(make))
+    }
+
+    /// Takes the counters of a plugin that is gone out of all families. Whoever still
+    /// has them counts unseen; asked for again, they begin at zero.
+    pub fn forget(&self, name: &str) {
+        self.plugins.lock().remove(name);
+        let plugin = PluginLabel { plugin: name.to_owned() };
+        for limit in LIMITS {
+            self.limit_hits.remove(&LimitLabel { plugin: name.to_owned(), limit });
+        }
+        for family in [
+            &self.traps,
+            &self.host_errors,
+            &self.instances_created,
+            &self.log_lines,
+            &self.log_lines_dropped,
+        ] {
+            family.remove(&plugin);
+        }
+        self.instances.remove(&plugin);
     }
 }
 
@@ -169,5 +195,36 @@ impl PluginStats {
             ErrorClass::Output => Some(&self.output),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_is_forgotten_leaves_no_series() {
+        let (stats, mut registry) = (HostStats::default(), Registry::default());
+        stats.register(&mut registry);
+        let gone = stats.plugin("gone");
+        gone.count(ErrorClass::Memory);
+        stats.plugin("stays").created_instance();
+        let text = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
+        };
+        assert!(text().contains(r#"plugin_limit_hits_total{plugin="gone",limit="memory"} 1"#));
+        stats.forget("gone");
+        // whoever still holds them does no harm
+        gone.count(ErrorClass::Trap);
+        let left = text();
+        assert!(
+            !left.contains("gone") && left.contains(r#"plugin_instances{plugin="stays"} 1"#),
+            "{left}"
+        );
+        assert_eq!(stats.plugin("gone").traps(), 0);
     }
 }

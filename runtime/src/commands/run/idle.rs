@@ -75,8 +75,12 @@ async fn is_at_end(
     }
     // a cursor that does not exist yet has no lag: look for topics without one
     let topics = connection.topics().await?;
+    let inbox = config.inbox();
+    let reads = |name: &str| {
+        name == inbox || config.topics.iter().any(|pattern| topic_matches(pattern, name))
+    };
     let untouched = topics.iter().any(|topic| {
-        config.topics.iter().any(|pattern| topic_matches(pattern, &topic.name))
+        reads(&topic.name)
             && topic.events.is_some_and(|events| events > 0)
             && !cursors.iter().any(|(id, ..)| *id.topic == *topic.name)
     });

@@ -18,6 +18,7 @@ use sandbar::{
     supervisor::{PluginHandle, Status, Supervisor},
 };
 use sandbar_core::{Connection, Event, Outgoing, ReadFrom};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -173,6 +174,17 @@ impl Runtime {
     /// The answer of the admin listener to `GET path`: status and body.
     pub async fn get(&self, path: &str) -> (u16, String) {
         Request::get(self.admin, path).await.read_to_end().await
+    }
+
+    /// The answer of the admin listener to a request with a JSON body.
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
+        );
+        let (status, answer) = Request::send(self.admin, head, &body).await.read_to_end().await;
+        (status, serde_json::from_str(&answer).unwrap_or(Value::String(answer)))
     }
 
     pub async fn post(&self, path: &str, body: &str) -> (u16, String) {

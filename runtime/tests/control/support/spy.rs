@@ -11,8 +11,8 @@ use sandbar::{
     connections::{Connections, open},
 };
 use sandbar_core::{
-    Connection, Guarantees, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source, SourceError,
-    SourceEvent, SubscriptionSpec, TopicInfo,
+    Connection, Guarantees, Marks, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source,
+    SourceError, SourceEvent, SubscriptionSpec, TopicInfo,
 };
 
 use super::{Runtime, load};
@@ -22,12 +22,19 @@ pub struct Spy {
     subscribed: AtomicUsize,
     closed: Arc<AtomicUsize>,
     refusals: AtomicUsize,
-    groups: Mutex<Vec<String>>,
+    specs: Mutex<Vec<SubscriptionSpec>>,
+    /// What the names of topics begin with that must not be created.
+    forbidden: &'static str,
 }
 
 impl Spy {
     /// A runtime whose only connection is a spied one.
     pub async fn runtime() -> (Arc<Self>, Runtime) {
+        Self::forbidding(" ").await
+    }
+
+    /// The same, where no topic can be created whose name begins with `prefix`.
+    pub async fn forbidding(prefix: &'static str) -> (Arc<Self>, Runtime) {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let config = load(&folder, "");
         std::fs::create_dir_all(&config.data_folder).unwrap();
@@ -37,7 +44,8 @@ impl Spy {
             subscribed: AtomicUsize::new(0),
             closed: Arc::default(),
             refusals: AtomicUsize::new(0),
-            groups: Mutex::default(),
+            specs: Mutex::default(),
+            forbidden: prefix,
         });
         let connections = Connections::new([spy.clone() as Arc<dyn Connection>], name);
         let app = App::with_connections(config, connections).await.unwrap();
@@ -61,7 +69,12 @@ impl Spy {
 
     /// The groups of all subscriptions so far, those included that were refused.
     pub fn groups(&self) -> Vec<String> {
-        self.groups.lock().unwrap().clone()
+        self.specs().into_iter().map(|spec| spec.group).collect()
+    }
+
+    /// What was asked for by all subscriptions so far, those included that were refused.
+    pub fn specs(&self) -> Vec<SubscriptionSpec> {
+        self.specs.lock().unwrap().clone()
     }
 }
 
@@ -72,7 +85,7 @@ impl Connection for Spy {
     }
 
     async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {
-        self.groups.lock().unwrap().push(spec.group.clone());
+        self.specs.lock().unwrap().push(spec.clone());
         let refuse = |left: usize| left.checked_sub(1);
         if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse).is_ok() {
             return Err(SourceError::Fatal("refused by the test".into()));
@@ -86,6 +99,10 @@ impl Connection for Spy {
         self.log.sink()
     }
 
+    fn marks(&self) -> Option<Arc<dyn Marks>> {
+        self.log.marks()
+    }
+
     async fn read(&self, topic: &str, from: ReadFrom) -> Result<Box<dyn Reader>, SourceError> {
         self.log.read(topic, from).await
     }
@@ -95,7 +112,10 @@ impl Connection for Spy {
     }
 
     async fn ensure_topics(&self, topics: &[String]) -> Result<(), SourceError> {
-        self.log.ensure_topics(topics).await
+        match topics.iter().find(|t| t.starts_with(self.forbidden)) {
+            Some(topic) => Err(SourceError::Fatal(format!("{topic} may not be created"))),
+            None => self.log.ensure_topics(topics).await,
+        }
     }
 
     async fn cursors(

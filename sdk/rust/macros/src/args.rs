@@ -12,16 +12,19 @@ use syn::{
 
 use crate::value::{self, Check};
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 19] = [
     "topics",
     "publishes",
     "connection",
     "ordering",
+    "delivery",
     "concurrency",
     "max_in_flight",
     "start",
     "retry",
     "dead_letter",
+    "dedup",
+    "breaker",
     "init",
     "batch",
     "config_schema",
@@ -38,14 +41,22 @@ const RETRY: &[(&str, Check)] = &[
     ("multiplier", value::at_least_one),
     ("jitter", value::fraction),
     ("max_age", value::duration),
+    ("through", |v| value::one_of(v, &["memory", "topics"])),
 ];
 
-// not `connection`: where data leaves to is for the operator alone to say
+// not `connection` and `max_redrives`: where data leaves to, and what ends a loop, is for
+// the operator alone to say
 const DEAD_LETTER: &[(&str, Check)] = &[
     ("topic", value::text),
     ("dialect", |v| value::one_of(v, &["none", "spring", "connect", "streams"])),
     ("on_exhausted", |v| value::one_of(v, &["dead-letter", "halt", "drop"])),
+    ("on_dead_letter", |v| value::one_of(v, &["continue", "halt-key"])),
 ];
+
+const DEDUP: &[(&str, Check)] = &[("window", value::duration)];
+
+const BREAKER: &[(&str, Check)] =
+    &[("failures", value::count), ("pause", value::duration), ("max_pause", value::duration)];
 
 /// The attribute's arguments, checked.
 #[derive(Default)]
@@ -89,10 +100,15 @@ impl Args {
             "ordering" => {
                 self.option(key, input, |v| value::one_of(v, &["key", "partition", "none"]))?
             }
+            "delivery" => {
+                self.option(key, input, |v| value::one_of(v, &["at-least-once", "exactly-once"]))?
+            }
             "start" => self.option(key, input, |v| value::one_of(v, &["earliest", "latest"]))?,
             "concurrency" | "max_in_flight" => self.option(key, input, value::count)?,
             "retry" => self.group(key, input, RETRY)?,
             "dead_letter" => self.group(key, input, DEAD_LETTER)?,
+            "dedup" => self.group(key, input, DEDUP)?,
+            "breaker" => self.group(key, input, BREAKER)?,
             "init" => self.init = Some(assigned(key, input, |i| i.parse())?),
             "batch" => self.batch = true,
             "config_schema" => self.config_schema = Some(assigned(key, input, |i| i.parse())?),
@@ -203,7 +219,9 @@ mod tests {
         let args: Args = syn::parse_str(
             "topics = \"a\", ordering = \"partition\", concurrency = 4, max_in_flight = 10, \
              retry(max_attempts = 5, initial_delay = \"200ms\", multiplier = 2, jitter = 0.1), \
-             dead_letter(topic = \"x.dlq\", on_exhausted = \"halt\"), batch, crate = my::sdk,",
+             dead_letter(topic = \"x.dlq\", on_exhausted = \"halt\"), delivery = \"exactly-once\", \
+             dedup(window = \"1d\"), breaker(failures = 5, max_pause = \"1m\"), batch, \
+             crate = my::sdk,",
         )
         .unwrap();
         let options: Vec<_> = args.options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -219,6 +237,10 @@ mod tests {
                 ("retry.jitter", "0.1"),
                 ("dead-letter.topic", "x.dlq"),
                 ("dead-letter.on-exhausted", "halt"),
+                ("delivery", "exactly-once"),
+                ("dedup.window", "1d"),
+                ("breaker.failures", "5"),
+                ("breaker.max-pause", "1m"),
             ]
         );
         assert!(args.batch && args.krate.is_some());

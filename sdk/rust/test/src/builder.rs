@@ -161,10 +161,7 @@ impl Builder {
     }
 
     fn subscription(&self, name: &str, says: Option<&Description>) -> Result<Subscribe> {
-        let mut suggested = Suggested {
-            config: SubscriptionConfig::new(name, CONNECTION),
-            start: StartAt::Earliest,
-        };
+        let mut suggested = Suggested::new(name, CONNECTION);
         let declared = says.map_or(&[][..], |d| &d.subscriptions);
         for (key, value) in declared.iter().flat_map(|s| &s.options) {
             suggested.apply(key, value)?;
@@ -172,7 +169,7 @@ impl Builder {
         for (key, value) in &self.options {
             suggested.apply(key, value)?;
         }
-        let Suggested { mut config, start } = suggested;
+        let Suggested { mut config, start, exactly_once } = suggested;
         if let Some(retry) = &self.retry {
             config.retry = retry.clone();
         }
@@ -188,7 +185,7 @@ impl Builder {
             !topics.is_empty(),
             "plugin `{name}` is subscribed to no topic: name some with `topics`"
         );
-        Ok(Subscribe { config, start, topics })
+        Ok(Subscribe { config, start, exactly_once, topics })
     }
 }
 
@@ -197,5 +194,6 @@ impl Builder {
 pub(crate) struct Subscribe {
     pub config: SubscriptionConfig,
     pub start: StartAt,
+    pub exactly_once: bool,
     pub topics: Vec<String>,
 }

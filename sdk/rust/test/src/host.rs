@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use sandbar_core::{Connection, Event, Outgoing, ReadFrom, SubscriptionSpec};
+use sandbar_core::{Connection, Event, Outgoing, ReadFrom, SubscriptionSpec, reserved};
 use sandbar_pipeline::{
-    DeadLetter as Info, Outputs, State, StopHandle, Subscription, SubscriptionStats, run,
+    DeadLetter as Info, Outputs, Services, State, StopHandle, Subscription, SubscriptionStats, run,
     topic_matches,
 };
 use sandbar_store::{Log, LogConfig};
@@ -80,15 +80,19 @@ impl TestHost {
         let slot = Arc::new(HandlerSlot::new(generation));
         let stats = Arc::new(SubscriptionStats::unregistered(&spec.name));
         let outputs = Outputs::single(CONNECTION, log.sink());
+        let config = subscribed.config.clone();
+        let services =
+            Services { marks: log.marks(), connection: Some(log.clone()), ..Services::default() };
+        log.ensure_compacted_topic(&config.halted()).await?;
         let subscription =
-            Subscription::new(subscribed.config.clone(), slot.clone(), outputs, stats.clone());
+            Subscription::with_services(config, slot.clone(), outputs, stats.clone(), services);
         let source = log
             .subscribe(SubscriptionSpec {
-                group: subscribed.config.group.clone(),
-                topics: subscribed.topics.clone(),
                 start: subscribed.start,
                 prefetch: subscribed.config.max_in_flight,
                 drain_timeout: DRAIN,
+                exactly_once: subscribed.exactly_once,
+                ..SubscriptionSpec::new(&*subscribed.config.group, subscribed.topics.clone())
             })
             .await?;
         let (stop, stopped) = StopHandle::new();
@@ -164,7 +168,7 @@ impl TestHost {
                         .with_context(|| format!("{} is no dead letter", event.id()))?;
                     dead_letters.push(DeadLetter { info, event });
                 }
-            } else if !self.is_input(&topic) {
+            } else if !self.is_input(&topic) && !reserved::is_reserved(&topic) {
                 let events = self.read(&topic).await?;
                 outputs.insert(topic, events);
             }

@@ -3,6 +3,7 @@
 
 mod batches;
 mod cache;
+mod chaos;
 mod grants;
 mod instances;
 mod limits;
