@@ -1,6 +1,7 @@
 //! A `sandbar run` process under test.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
@@ -17,6 +18,8 @@ use serde_json::Value;
 
 use crate::{eventually, eventually_within};
 
+/// Where a runtime says the address of its admin listener.
+const ADDRESS: &str = "data/admin.addr";
 /// Bytes of a reply that are read at the most.
 const BODY_LIMIT: u64 = 1 << 32;
 
@@ -48,10 +51,23 @@ impl Runtime {
     /// # Errors
     /// When it ends before it is ready; the error holds the end of its log.
     pub fn start(folder: &Path) -> Result<Self> {
-        let address = folder.join("data/admin.addr");
-        let _ = fs::remove_file(&address);
+        let mut runtime = Self::spawn(folder, &[])?;
+        eventually("sandbar is ready", || runtime.is_ready().transpose())?;
+        Ok(runtime)
+    }
+
+    /// Starts the runtime without waiting. `wrapper` is a program with its first arguments
+    /// that is given the command line to run; empty for none.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn spawn(folder: &Path, wrapper: &[&str]) -> Result<Self> {
+        let _ = fs::remove_file(folder.join(ADDRESS));
         let log = File::options().create(true).append(true).open(folder.join("sandbar.log"))?;
-        let mut child = Command::new(binary())
+        let binary = binary();
+        let mut line = wrapper.iter().map(OsStr::new).chain([binary.as_os_str()]);
+        let child = Command::new(line.next().context("no program")?)
+            .args(line)
             .args(["run", "--config", "sandbar.toml"])
             .current_dir(folder)
             .env_remove("SANDBAR_CONFIG")
@@ -65,18 +81,36 @@ impl Runtime {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .into();
-        let started = eventually("sandbar is ready", || {
-            if let Ok(Some(status)) = child.try_wait() {
-                return Some(Err(status));
-            }
-            let admin = fs::read_to_string(&address).ok()?.trim().to_owned();
-            let reply = agent.get(format!("http://{admin}/readyz")).call().ok()?;
-            reply.status().is_success().then_some(Ok(admin))
-        });
-        match started {
-            Ok(admin) => Ok(Self { folder: folder.to_owned(), child, admin, agent }),
-            Err(status) => anyhow::bail!("sandbar ended with {status}:\n{}", log_tail(folder)),
+        Ok(Self { folder: folder.to_owned(), child, admin: String::new(), agent })
+    }
+
+    /// `Some` once the runtime has said that it is ready.
+    ///
+    /// # Errors
+    /// When it has ended; the error holds the end of its log.
+    pub fn is_ready(&mut self) -> Result<Option<()>> {
+        if let Some(status) = self.ended() {
+            anyhow::bail!("sandbar ended with {status}:\n{}", self.log());
         }
+        let Ok(admin) = fs::read_to_string(self.folder.join(ADDRESS)) else { return Ok(None) };
+        admin.trim().clone_into(&mut self.admin);
+        let reply = self.agent.get(format!("http://{}/readyz", self.admin)).call();
+        Ok(reply.is_ok_and(|reply| reply.status().is_success()).then_some(()))
+    }
+
+    /// How the process ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Starts another `sandbar` command in the same folder. Nobody reads what it prints.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn begin(folder: &Path, args: &[&str]) -> Result<Child> {
+        let mut command = Command::new(binary());
+        command.args(args).current_dir(folder).stdin(Stdio::null());
+        Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 
     /// Runs another `sandbar` command in the same folder and returns its standard output.
@@ -107,7 +141,7 @@ impl Runtime {
         &self.folder
     }
 
-    /// `host:port` of the admin listener.
+    /// `host:port` of the admin listener; empty before it was seen to be ready.
     pub fn admin(&self) -> &str {
         &self.admin
     }
@@ -164,11 +198,20 @@ impl Runtime {
     /// # Errors
     /// When the signal cannot be sent.
     pub fn kill_9(&self) -> Result<()> {
-        Ok(kill(self.pid()?, Signal::SIGKILL)?)
+        self.signal(Signal::SIGKILL)
     }
 
-    fn pid(&self) -> Result<Pid> {
-        Ok(Pid::from_raw(self.child.id().try_into()?))
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id().try_into()?), signal)?)
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGTERM, then waits for the graceful end.
@@ -176,9 +219,9 @@ impl Runtime {
     /// # Errors
     /// When the signal cannot be sent.
     pub fn terminate(mut self) -> Result<ExitStatus> {
-        kill(self.pid()?, Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         Ok(eventually_within(Duration::from_secs(60), "sandbar ends after SIGTERM", || {
-            self.child.try_wait().ok().flatten()
+            self.ended()
         }))
     }
 
