@@ -1,7 +1,9 @@
 # `make demo` and `make test` do all set-up themselves; see README.md.
-.PHONY: demo test lint fmt guests build clean
+.PHONY: demo test sim chaos storm lint fmt guests build clean
 
 CARGO ?= cargo
+MINUTES ?= 3
+CHAOS = target/debug/sandbar-chaos
 
 build:
 	$(CARGO) build --release -p sandbar
@@ -16,6 +18,21 @@ demo: guests
 
 test: guests
 	scripts/test.sh
+
+# The delivery contract on virtual time: SEEDS=n, FROM=n, SECONDS=n, or SEED=n for one with its history.
+sim:
+	$(CARGO) test --release -p sandbar-pipeline --test simulation seeds -- --nocapture
+
+# Real brokers, killed and cut off: MINUTES=n on Kafka, a third of it on the embedded log.
+chaos: guests
+	$(CARGO) build -p sandbar -p sandbar-chaos
+	$(CHAOS) --broker kafka --minutes $(MINUTES) --seed $(or $(SEED),1)
+	$(CHAOS) --broker log --minutes $$(echo "$(MINUTES)" | awk '{ print $$1 / 3 }') --seed $(or $(SEED),1)
+
+# Runtimes that join and leave every few seconds while slow handlers retry.
+storm: guests
+	$(CARGO) build -p sandbar -p sandbar-chaos
+	$(CHAOS) --scenario storm --minutes 2 --seed $(or $(SEED),1)
 
 lint:
 	$(CARGO) fmt --all --check
