@@ -238,11 +238,16 @@ impl Admin {
             }
             let what = format!("create topic {topic}");
             let error = error::request(&what, &KafkaError::AdminOp(code), None);
+            if code == RDKafkaErrorCode::InvalidReplicationFactor {
+                // also the answer of a broker that is just starting and knows of none yet
+                return Err(SourceError::Unavailable(format!(
+                    "{error}: fewer brokers are up than it needs replicas"
+                )));
+            }
             // numbers that the cluster refuses are refused each time
             let refused = matches!(
                 code,
                 RDKafkaErrorCode::InvalidPartitions
-                    | RDKafkaErrorCode::InvalidReplicationFactor
                     | RDKafkaErrorCode::InvalidConfig
                     | RDKafkaErrorCode::PolicyViolation
             );

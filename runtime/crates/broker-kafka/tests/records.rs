@@ -183,6 +183,23 @@ async fn topics_that_may_not_be_created_are_refused_by_name() {
     }
 }
 
+/// A cluster that is just starting answers the same, so this is no refusal.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_replicas_than_brokers_are_waited_for() {
+    let Some(brokers) = broker() else { return };
+    let config = KafkaConfig {
+        brokers,
+        create_topics: true,
+        replication: Some(99),
+        ..KafkaConfig::default()
+    };
+    let kafka = Kafka::connect("orders", config).unwrap();
+    let topic = unique("replicated");
+    let refused = kafka.ensure_topics(std::slice::from_ref(&topic)).await;
+    let Err(SourceError::Unavailable(reason)) = refused else { panic!("{refused:?}") };
+    assert!(reason.contains(&topic) && reason.contains("replicas"), "{reason}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_are_listed_with_what_they_hold() {
     let Some(brokers) = broker() else { return };
