@@ -210,7 +210,8 @@ impl<'a> Facts<'a> {
         if says.error_class != ErrorClass::Host.as_str() {
             return None;
         }
-        // several attempts may say the same: take one that was the last, and has no letter
+        // several attempts may say the same: take one that was the last, of an event redriven as
+        // often as the letter says, and has no letter
         let batch = after(&says.message, "batch-");
         let is = |call: &CallNo| {
             let info = &self.trace.calls[call.0];
@@ -225,8 +226,19 @@ impl<'a> Facts<'a> {
         let candidates: Vec<_> = (0..self.calls.len()).map(CallNo).filter(is).collect();
         let last = |call: &&CallNo| !matches!(self.policy(**call), Policy::Again(..));
         let new = |call: &&CallNo| self.letters.iter().all(|letter| letter.call != Some(**call));
-        let mut ends = candidates.iter().filter(last);
-        ends.clone().find(new).or(ends.next()).or(candidates.last()).copied()
+        let redriven = |call: &&CallNo| {
+            let record = self.trace.calls[call.0].record;
+            self.parcels.get(&record).map_or(0, |parcel| parcel.redrives) == says.redrives
+        };
+        let ends = || candidates.iter().filter(last);
+        ends()
+            .filter(redriven)
+            .find(new)
+            .or_else(|| ends().find(redriven))
+            .or_else(|| ends().find(new))
+            .or_else(|| ends().next())
+            .or(candidates.last())
+            .copied()
     }
 
     /// Finds for each record when its fate became durable.
