@@ -180,7 +180,7 @@ impl<'a> Facts<'a> {
         match self.kind(no) {
             PlaceKind::Letters(plugin) => {
                 if let Some(says) = DeadLetter::parse(&record.event) {
-                    let call = self.call_of_letter(plugin, record, &says);
+                    let call = self.call_of_letter(plugin, at, record, &says);
                     self.letters.push(Letter { plugin, written: at, record: no, says, call });
                 }
             }
@@ -195,6 +195,7 @@ impl<'a> Facts<'a> {
     fn call_of_letter(
         &self,
         plugin: PluginNo,
+        written: usize,
         record: &Record,
         says: &DeadLetter,
     ) -> Option<CallNo> {
@@ -210,8 +211,6 @@ impl<'a> Facts<'a> {
         if says.error_class != ErrorClass::Host.as_str() {
             return None;
         }
-        // several attempts may say the same: take one that was the last, of an event redriven as
-        // often as the letter says, and has no letter
         let batch = after(&says.message, "batch-");
         let is = |call: &CallNo| {
             let info = &self.trace.calls[call.0];
@@ -223,22 +222,20 @@ impl<'a> Facts<'a> {
                 && info.attempt == says.attempts
                 && batch.is_none_or(|batch| info.batch == batch)
         };
-        let candidates: Vec<_> = (0..self.calls.len()).map(CallNo).filter(is).collect();
-        let last = |call: &&CallNo| !matches!(self.policy(**call), Policy::Again(..));
-        let new = |call: &&CallNo| self.letters.iter().all(|letter| letter.call != Some(**call));
-        let redriven = |call: &&CallNo| {
-            let record = self.trace.calls[call.0].record;
-            self.parcels.get(&record).map_or(0, |parcel| parcel.redrives) == says.redrives
+        // several attempts may say the same: take one that was the last, of an event redriven as
+        // often as the letter says, that has no letter yet and is settled next
+        let rank = |call: &CallNo| {
+            let info = &self.trace.calls[call.0];
+            let redrives = self.parcels.get(&info.record).map_or(0, |parcel| parcel.redrives);
+            let has_letter = self.letters.iter().any(|letter| letter.call == Some(*call));
+            let last = !matches!(self.policy(*call), Policy::Again(..));
+            let settled = self.trace.entries[written..].iter().position(|entry| {
+                matches!(&entry.what, What::Settled { assignment, record, .. }
+                    if (*assignment, *record) == (info.assignment, info.record))
+            });
+            (!last, redrives != says.redrives, has_letter, settled.unwrap_or(usize::MAX))
         };
-        let ends = || candidates.iter().filter(last);
-        ends()
-            .filter(redriven)
-            .find(new)
-            .or_else(|| ends().find(redriven))
-            .or_else(|| ends().find(new))
-            .or_else(|| ends().next())
-            .or(candidates.last())
-            .copied()
+        (0..self.calls.len()).map(CallNo).filter(is).min_by_key(rank)
     }
 
     /// Finds for each record when its fate became durable.
