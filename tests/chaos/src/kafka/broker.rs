@@ -20,12 +20,12 @@ use tokio::{
 
 use crate::{acl, proxy::Proxy};
 
-/// The version that is started, unless SANDBAR_KAFKA_VERSION says otherwise. From 4.1 to 4.3 (and
-/// perhaps later) a coordinator takes a partition that has no leader just now for one that was
-/// deleted, and ends its transactions there without a marker: where the only broker is killed,
-/// read_committed readers then wait for ever. 4.0 sends the marker when there is a leader again.
-/// (`getPartitionLeaderEndpoint` of `KRaftMetadataCache`, which was rewritten in 4.1.)
-const VERSION: &str = "4.0.2";
+/// The version that is started, unless SANDBAR_KAFKA_VERSION says otherwise: the last one that loses
+/// nothing when the only broker is killed. A broker that comes back has no leader for a moment in
+/// the middle of its start. From 4.1 on the transaction coordinator then takes a partition for
+/// deleted and leaves its transaction open for ever (`KRaftMetadataCache.getPartitionLeaderEndpoint`);
+/// the group coordinator of 4.0 goes back to a snapshot and hands out positions of long ago.
+const VERSION: &str = "3.9.2";
 /// Ports of brokers begin here, ten apart. A broker takes the first three of its ten, below those
 /// that systems hand out by themselves.
 const FIRST_PORT: u16 = 29_192;
