@@ -1,6 +1,8 @@
 //! What end-to-end tests and the demo share: a `sandbar run` process in a folder
-//! of its own, the built guest components, and waiting for conditions.
+//! of its own, the built guest components, and waiting for conditions; and the
+//! [conformance suite](conformance) of the brokers' adapters.
 
+pub mod conformance;
 mod process;
 mod wait;
 

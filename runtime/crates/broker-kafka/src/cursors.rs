@@ -6,7 +6,7 @@ use rdkafka::{
     consumer::{CommitMode, Consumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
-use sandbar_core::{Extent, PartitionId, ResumeFrom, SourceError};
+use sandbar_core::{Extent, PartitionId, ResumeFrom, SourceError, reserved};
 
 use crate::{
     admin::{Admin, Probe, TIMEOUT, native, partitions, position},
@@ -88,10 +88,15 @@ impl Admin {
         }
     }
 
-    /// Gives `group` a cursor at the beginning of each partition of `topic` where it has none.
+    /// Gives `group` a cursor at the end of each partition of `topic` where it has none. What
+    /// lies in a topic of Sandbar's own was sent to this group alone, since whenever it lies
+    /// there: that cursor is at the beginning. A topic that is yet to appear gets none.
     pub fn begin(&self, group: &str, topic: &str) -> Result<(), SourceError> {
         let what = format!("look up where group {group} is in {topic}");
         let probe = self.probe(Some(group))?;
+        if probe.partitions(topic)?.is_none_or(|count| count == 0) {
+            return Ok(());
+        }
         let all = self.every(&probe, topic)?;
         let committed =
             probe.0.committed_offsets(all, TIMEOUT).map_err(|e| probe.error(&what, &e))?;
@@ -102,11 +107,12 @@ impl Admin {
                 new.add_partition(topic, element.partition());
             }
         }
-        let firsts = probe.offsets(&new, Offset::Beginning)?;
-        let firsts = firsts.elements().into_iter().filter_map(|element| {
+        let at = if reserved::is_reserved(topic) { Offset::Beginning } else { Offset::End };
+        let cursors = probe.offsets(&new, at)?;
+        let cursors = cursors.elements().into_iter().filter_map(|element| {
             Some((id(topic, element.partition()), ResumeFrom(position(element.offset())?)))
         });
-        match commit(&probe, firsts) {
+        match commit(&probe, cursors) {
             // whoever is a member did this before it became one
             Err(e) if is_active(&e) => Ok(()),
             result => result.map_err(|e| probe.error(&what, &e)),

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sandbar_core::{
-    Connection, Extent, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source, SourceError,
-    SubscriptionSpec, TopicInfo,
+    Connection, Extent, Guarantees, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source,
+    SourceError, SubscriptionSpec, TopicInfo,
 };
 
 mod admin;
@@ -83,6 +83,10 @@ impl Kafka {
 impl Connection for Kafka {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        source::GUARANTEES
     }
 
     async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {

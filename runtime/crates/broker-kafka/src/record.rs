@@ -7,7 +7,10 @@ use rdkafka::{
     Message, bindings,
     message::{BorrowedMessage, Header as NativeHeader, OwnedHeaders},
 };
-use sandbar_core::{Event, Header, Outgoing, cloudevents};
+use sandbar_core::{
+    Event, Header, Outgoing,
+    cloudevents::{self, Binding},
+};
 
 /// Copies a received record; `topic` is its topic's name, shared.
 pub(crate) fn event(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Event {
@@ -67,34 +70,14 @@ fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
     found
 }
 
-/// The header in which an attribute travels (CloudEvents Kafka binding 1.0.2, 3.2.1 and 3.2.3).
-fn attribute_header(attribute: &str) -> String {
-    match attribute {
-        "datacontenttype" => "content-type".to_owned(),
-        name => format!("ce_{name}"),
-    }
-}
-
 /// The headers to write: as given, with the attributes in place of headers of their names.
 pub(crate) fn outgoing_headers(record: &Outgoing) -> Option<OwnedHeaders> {
-    if record.headers.is_empty() && record.attributes.is_empty() {
-        return None;
-    }
-    let attributes: Vec<(String, &str)> =
-        record.attributes.iter().map(|(n, v)| (attribute_header(n), v.as_str())).collect();
-    let mut headers =
-        OwnedHeaders::new_with_capacity(record.headers.len() + record.attributes.len());
-    for header in &record.headers {
-        if attributes.iter().any(|(name, _)| **name == *header.name) {
-            continue;
-        }
-        headers =
-            headers.insert(NativeHeader { key: &header.name, value: header.value.as_deref() });
-    }
-    for (name, value) in &attributes {
-        headers = headers.insert(NativeHeader { key: name, value: Some(*value) });
-    }
-    Some(headers)
+    let headers = cloudevents::headers(record, Binding::Kafka);
+    let native = |headers: OwnedHeaders, header: &Header| {
+        headers.insert(NativeHeader { key: &header.name, value: header.value.as_deref() })
+    };
+    let empty = || OwnedHeaders::new_with_capacity(headers.len());
+    (!headers.is_empty()).then(|| headers.iter().fold(empty(), native))
 }
 
 #[cfg(test)]

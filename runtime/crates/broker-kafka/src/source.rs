@@ -7,9 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use rdkafka::consumer::Consumer;
-use sandbar_core::{
-    Guarantees, Source, SourceError, SourceEvent, StartAt, SubscriptionSpec, reserved,
-};
+use sandbar_core::{Guarantees, Source, SourceError, SourceEvent, StartAt, SubscriptionSpec};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -29,13 +27,16 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 const TOPICS_EVERY: Duration = Duration::from_secs(2);
 
 /// What a Kafka source promises. Outputs and position become one step only in transactions.
-const GUARANTEES: Guarantees = Guarantees {
+pub(crate) const GUARANTEES: Guarantees = Guarantees {
     ordered: true,
     atomic_effects: false,
     atomic_marks: false,
     tombstones: true,
     delayed_release: false,
     spread_over_processes: true,
+    fan_out: true,
+    retained: true,
+    redelivery_counted: false,
 };
 
 /// A member of a consumer group.
@@ -97,9 +98,8 @@ impl KafkaSource {
         let preparation = Preparation {
             admin: admin.clone(),
             make: if settings.config.create_topics { names.clone() } else { Vec::new() },
-            // what was sent to this group alone is for it, since whenever it lies there
             begin: match spec.start {
-                StartAt::Latest => names.into_iter().filter(|n| reserved::is_reserved(n)).collect(),
+                StartAt::Latest => names,
                 StartAt::Earliest => Vec::new(),
             },
             group: consumer.context().clone(),
@@ -127,7 +127,8 @@ struct Preparation {
     admin: Arc<Admin>,
     /// Topics to be made where they are missing.
     make: Vec<String>,
-    /// Topics that the group reads from their beginning on, wherever it begins with others.
+    /// Topics whose later events the group is to get: without a cursor of its own it would
+    /// begin wherever they end when it first fetches, which may be any time later.
     begin: Vec<String>,
     group: Arc<Group>,
     name: String,

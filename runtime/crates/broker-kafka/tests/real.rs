@@ -2,15 +2,11 @@
 
 mod common;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use common::*;
 use sandbar_core::{
-    Connection, Disposition, Outgoing, Partition, Settlement, Source, SourceError, SourceEvent,
-    StartAt,
+    Connection, Disposition, Partition, Settlement, Source, SourceError, SourceEvent,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,31 +303,4 @@ async fn a_topic_that_appears_later_is_named_and_then_picked_up() {
     }
     by_name.close().await.unwrap();
     by_pattern.close().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn latest_begins_with_what_arrives_after_the_assignment() {
-    let Some(brokers) = broker() else { return };
-    let topic = unique("latest");
-    let kafka = connect(&brokers, 1, &[]);
-    publish(&kafka, &numbered(&topic, 5, 1)).await;
-    let spec = sandbar_core::SubscriptionSpec {
-        start: StartAt::Latest,
-        ..spec(&unique("latest"), &topic)
-    };
-    let mut source = kafka.subscribe(spec).await.unwrap();
-    let mut partition = assigned(&mut source).await;
-    let mut seen = BTreeSet::new();
-    // where "now" is depends on when the broker was asked: publish until something arrives
-    let first = loop {
-        publish(&kafka, &[Outgoing::new(topic.as_str(), "new")]).await;
-        if let Ok(ready) =
-            tokio::time::timeout(Duration::from_millis(500), partition.recv(100)).await
-        {
-            break ready.unwrap();
-        }
-    };
-    seen.extend(positions(&first));
-    assert!(seen.iter().all(|p| *p >= 5), "{seen:?}");
-    source.close().await.unwrap();
 }

@@ -28,6 +28,10 @@ pub trait Connection: Send + Sync {
     /// Name in the configuration.
     fn name(&self) -> &str;
 
+    /// What its sources promise where [exactly once](SubscriptionSpec::exactly_once) is
+    /// not asked of them; asks the broker nothing.
+    fn guarantees(&self) -> Guarantees;
+
     /// Opens the cursor of one subscription. Returns at once even while the
     /// broker is away; the source then reports that and goes on trying.
     ///
@@ -197,8 +201,20 @@ pub struct Guarantees {
     pub tombstones: bool,
     /// Released events can be delayed by the broker.
     pub delayed_release: bool,
-    /// Partitions of one group are spread over several processes.
+    /// Subscriptions of one group in several processes share its work. Otherwise the
+    /// second is refused, or stands by until the first has gone.
     pub spread_over_processes: bool,
+    /// Every group gets every event. Otherwise a topic has one group, and a second is
+    /// refused.
+    pub fan_out: bool,
+    /// Events stay after they are settled: they can be read beside subscriptions, and a
+    /// group is a cursor that can be looked at and moved. Otherwise [`Connection::read`],
+    /// `extents`, `trim` and `move_cursor` are [`SourceError::Fatal`] and say what to do
+    /// instead.
+    pub retained: bool,
+    /// [`Delivery::redeliveries`] counts what the broker delivered before. Otherwise it
+    /// is always 0.
+    pub redelivery_counted: bool,
 }
 
 /// A stream of partitions coming and going.

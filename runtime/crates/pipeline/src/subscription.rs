@@ -132,7 +132,11 @@ impl Subscription {
         for (mut record, (by, outcome)) in records.zip(outcomes) {
             record.ticket.by = by;
             match outcome.and_then(|outputs| self.check(outputs)) {
-                Ok(outputs) => {
+                Ok(mut outputs) => {
+                    // what passes an event on does not cause it
+                    if !self.config.internal {
+                        cloudevents::trace_back(&record.call.event, &mut outputs);
+                    }
                     let ending = Ending { outputs: outputs.len(), ..Ending::of(End::Handled) };
                     self.depart(&mut handled, record, ending, outputs, &way);
                 }

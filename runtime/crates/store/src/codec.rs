@@ -13,7 +13,10 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use sandbar_core::{Event, Header, Outgoing, cloudevents};
+use sandbar_core::{
+    Event, Header, Outgoing,
+    cloudevents::{self, Binding},
+};
 
 const VERSION: u8 = 1;
 const CRC_AT: usize = 1;
@@ -100,7 +103,7 @@ impl BatchWriter {
 }
 
 /// How the CloudEvents attribute `x` is spelled as a header, here as on Kafka.
-const ATTRIBUTE_PREFIX: &str = "ce_";
+const ATTRIBUTE_PREFIX: &str = Binding::Kafka.prefix();
 
 /// Bytes that `record` takes inside a batch.
 pub(crate) fn encoded_length(record: &Outgoing) -> usize {

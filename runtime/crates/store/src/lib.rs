@@ -51,4 +51,7 @@ pub const GUARANTEES: sandbar_core::Guarantees = sandbar_core::Guarantees {
     tombstones: true,
     delayed_release: false,
     spread_over_processes: false,
+    fan_out: true,
+    retained: true,
+    redelivery_counted: false,
 };

@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use redb::{ReadableTable, StorageBackend, backends::InMemoryBackend};
 use sandbar_core::{
-    Connection, Extent, Marks, Outgoing, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source,
-    SourceError, SubscriptionSpec, TopicInfo,
+    Connection, Extent, Guarantees, Marks, Outgoing, PartitionId, ReadFrom, Reader, ResumeFrom,
+    Sink, Source, SourceError, SubscriptionSpec, TopicInfo,
 };
 
 use crate::{
@@ -215,6 +215,10 @@ impl Log {
 impl Connection for Log {
     fn name(&self) -> &str {
         &self.inner.shared.config.name
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        crate::GUARANTEES
     }
 
     async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {

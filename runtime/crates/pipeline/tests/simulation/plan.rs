@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
-use sandbar_core::reserved;
+use sandbar_core::{Guarantees, reserved};
 use sandbar_pipeline::{
     Breaker, DeadLetterConfig, Dialect, OnDeadLetter, OnExhausted, Ordering, RetryPolicy,
     RetryTier, SubscriptionConfig,
@@ -68,6 +68,20 @@ impl Plan {
 
     pub fn atomic(&self) -> bool {
         self.kind != Kind::Plain
+    }
+
+    pub fn guarantees(&self) -> Guarantees {
+        Guarantees {
+            ordered: true,
+            atomic_effects: self.atomic(),
+            atomic_marks: self.kind == Kind::Embedded,
+            tombstones: true,
+            delayed_release: false,
+            spread_over_processes: true,
+            fan_out: true,
+            retained: true,
+            redelivery_counted: false,
+        }
     }
 }
 

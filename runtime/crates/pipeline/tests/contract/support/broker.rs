@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use sandbar_core::{
-    AckToken, Delivery, Disposition, Event, Header, Mark, Outgoing, Partition, PartitionId,
-    PublishError, ResumeFrom, Settlement, Sink, SourceError, Watermark, cloudevents,
+    AckToken, Delivery, Disposition, Event, Guarantees, Header, Mark, Outgoing, Partition,
+    PartitionId, PublishError, ResumeFrom, Settlement, Sink, SourceError, Watermark, cloudevents,
 };
 use tokio::{
     sync::Notify,
@@ -95,6 +95,20 @@ impl Broker {
     /// One that writes marks with the settlement, too.
     pub fn marking() -> Arc<Self> {
         Arc::new(Self { atomic: true, atomic_marks: true, ..Self::default() })
+    }
+
+    pub fn guarantees(&self) -> Guarantees {
+        Guarantees {
+            ordered: true,
+            atomic_effects: self.atomic,
+            atomic_marks: self.atomic_marks,
+            tombstones: true,
+            delayed_release: false,
+            spread_over_processes: true,
+            fan_out: true,
+            retained: true,
+            redelivery_counted: false,
+        }
     }
 
     /// A broker that takes its time to publish and to settle.

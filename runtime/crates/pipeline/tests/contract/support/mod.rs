@@ -167,14 +167,7 @@ struct FakeSource {
 #[async_trait::async_trait]
 impl Source for FakeSource {
     fn guarantees(&self) -> Guarantees {
-        Guarantees {
-            ordered: true,
-            atomic_effects: self.broker.atomic,
-            atomic_marks: self.broker.atomic_marks,
-            tombstones: true,
-            delayed_release: false,
-            spread_over_processes: true,
-        }
+        self.broker.guarantees()
     }
 
     async fn next(&mut self) -> Result<SourceEvent, SourceError> {

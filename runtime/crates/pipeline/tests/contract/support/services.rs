@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sandbar_core::{
-    Connection, Event, Mark, Marks, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source,
-    SourceError, SubscriptionSpec, TopicInfo, reserved,
+    Connection, Event, Guarantees, Mark, Marks, PartitionId, ReadFrom, Reader, ResumeFrom, Sink,
+    Source, SourceError, SubscriptionSpec, TopicInfo, reserved,
 };
 use sandbar_pipeline::{Environment, Parcel, Services};
 use tokio::time::{Instant, sleep};
@@ -79,6 +79,10 @@ fn unused<T>() -> Result<T, SourceError> {
 impl Connection for Reading {
     fn name(&self) -> &str {
         "fake"
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.0.guarantees()
     }
 
     async fn subscribe(&self, _: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {

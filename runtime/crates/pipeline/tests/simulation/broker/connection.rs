@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sandbar_core::{
-    Connection, Event, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source, SourceError,
-    SubscriptionSpec, TopicInfo,
+    Connection, Event, Guarantees, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source,
+    SourceError, SubscriptionSpec, TopicInfo,
 };
 
 use super::{FakeSink, partition::away};
@@ -37,6 +37,10 @@ fn absent<T>() -> Result<T, SourceError> {
 impl Connection for FakeConnection {
     fn name(&self) -> &str {
         "fake"
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.world.plan.guarantees()
     }
 
     async fn subscribe(&self, _: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {

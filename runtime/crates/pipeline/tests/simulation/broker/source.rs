@@ -7,7 +7,6 @@ use sandbar_core::{Guarantees, Source, SourceError, SourceEvent};
 use tokio::sync::mpsc;
 
 use crate::{
-    plan::Kind,
     trace::{MemberNo, What},
     world::World,
 };
@@ -21,14 +20,7 @@ pub struct FakeSource {
 #[async_trait]
 impl Source for FakeSource {
     fn guarantees(&self) -> Guarantees {
-        Guarantees {
-            ordered: true,
-            atomic_effects: self.world.plan.atomic(),
-            atomic_marks: self.world.plan.kind == Kind::Embedded,
-            tombstones: true,
-            delayed_release: false,
-            spread_over_processes: true,
-        }
+        self.world.plan.guarantees()
     }
 
     async fn next(&mut self) -> Result<SourceEvent, SourceError> {
