@@ -1,0 +1,87 @@
+//! The suite of all adapters, against a real NATS server.
+
+mod common;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use common::Server;
+use sandbar_broker_nats::{Nats, NatsConfig};
+use sandbar_core::{Connection, Guarantees};
+use sandbar_testkit::conformance::{Backend, Declared, Headers, Switch};
+
+struct Real {
+    server: Server,
+    exclusive: bool,
+}
+
+impl Real {
+    fn connection(&self, create_topics: bool) -> Arc<dyn Connection> {
+        let config =
+            NatsConfig { create_topics, exclusive: self.exclusive, ..self.server.config() };
+        Arc::new(Nats::connect("nats", config).unwrap())
+    }
+}
+
+#[async_trait]
+impl Backend for Real {
+    fn declared(&self) -> Declared {
+        Declared {
+            name: "NATS JetStream",
+            guarantees: Guarantees {
+                ordered: self.exclusive,
+                atomic_effects: false,
+                atomic_marks: false,
+                tombstones: true,
+                delayed_release: !self.exclusive,
+                spread_over_processes: !self.exclusive,
+                fan_out: true,
+                retained: true,
+                redelivery_counted: true,
+            },
+            partitions: 1,
+            largest_payload: 1_000_000,
+            too_large: Some(2 << 20),
+            headers: Headers { ordered: false, repeated: true, null: true },
+            lease: Some(common::ACK_WAIT),
+            gaps: &[],
+        }
+    }
+
+    async fn connect(&self) -> Arc<dyn Connection> {
+        self.connection(true)
+    }
+
+    async fn connect_strict(&self) -> Arc<dyn Connection> {
+        self.connection(false)
+    }
+
+    fn switch(&self) -> Option<&dyn Switch> {
+        self.server.dir.is_some().then_some(self)
+    }
+}
+
+#[async_trait]
+impl Switch for Real {
+    async fn kill(&self) {
+        self.server.kill();
+    }
+
+    async fn start(&self) {
+        self.server.start();
+    }
+}
+
+async fn backend(exclusive: bool) -> Option<Real> {
+    common::server().map(|server| Real { server, exclusive })
+}
+
+/// One active reader for each group and topic.
+mod exclusive {
+    sandbar_testkit::conformance_tests!(super::backend(true).await);
+}
+
+/// Readers share the events of a topic.
+mod shared {
+    sandbar_testkit::conformance_tests!(super::backend(false).await);
+}
