@@ -1,0 +1,260 @@
+//! What goes on around a queue while it is subscribed to: receiving, settling, and keeping
+//! invisible what is being handled.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use sandbar_core::SourceError;
+use tokio::{select, sync::mpsc, task::JoinSet, time::Instant};
+
+use crate::{
+    api::{Api, BATCH, batched},
+    error::{Failure, Kind},
+    inflight::{Fate, InFlight, Settling},
+    partition::Slot,
+    queues::Queues,
+    record::Received,
+};
+
+/// Between attempts while SQS is away: doubled from the first to the last.
+pub(crate) const BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How long an answer takes that SQS does not wait with.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// What the source has to know.
+pub(crate) enum Report {
+    /// For its caller.
+    Trouble(SourceError),
+    /// The queue is gone, and the slot is fenced.
+    Gone(Arc<Slot>),
+}
+
+/// Serves one slot. Each part runs as a task of its own: SQS may be slow to answer one kind
+/// of call and not another.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    pub slot: Arc<Slot>,
+    pub queues: Arc<Queues>,
+    pub reports: mpsc::Sender<Report>,
+    /// Deliveries that may be ready.
+    pub prefetch: usize,
+    pub until_end: bool,
+}
+
+impl Serving {
+    /// Starts to receive, which [`Slot::stop`] ends, and to settle and to extend, which
+    /// dropping `rest` ends.
+    pub fn start(self, polls: &mut JoinSet<()>, rest: &mut JoinSet<()>) {
+        let (settling, extending) = (self.clone(), self.clone());
+        polls.spawn(self.poll());
+        rest.spawn(async move { settling.settle().await });
+        rest.spawn(async move { extending.extend().await });
+    }
+
+    fn api(&self) -> &dyn Api {
+        &*self.queues.api
+    }
+
+    /// Receives until stopped, with more calls at once while each comes back full.
+    async fn poll(self) {
+        let (slot, config) = (&self.slot, &self.queues.config);
+        let wait = match self.until_end {
+            true => config.wait.min(Duration::from_secs(1)),
+            false => config.wait,
+        };
+        let receive = async |max: usize| {
+            let call = self.api().receive(&slot.queue.url, max, wait, config.visibility_timeout);
+            (max, call.await)
+        };
+        let mut calls = FuturesUnordered::new();
+        let (mut wanted, mut asked, mut backoff) = (1, 0, BACKOFF.0);
+        loop {
+            while calls.len() < wanted {
+                let ready = slot.with(|inflight| inflight.ready()).unwrap_or_default();
+                let room = self.prefetch.max(1).saturating_sub(ready + asked).min(BATCH);
+                if room == 0 {
+                    break;
+                }
+                asked += room;
+                calls.push(receive(room));
+            }
+            let (max, answer) = select! {
+                () = slot.stop.cancelled() => break,
+                () = slot.room.notified() => continue,
+                Some(answer) = calls.next() => answer,
+            };
+            asked -= max;
+            match answer {
+                Ok(received) => {
+                    backoff = BACKOFF.0;
+                    wanted = match received.len() {
+                        0 => 1,
+                        count if count == max => (wanted + 1).min(config.calls),
+                        _ => wanted,
+                    };
+                    let empty = received.is_empty();
+                    self.admit(received);
+                    if self.until_end && empty && calls.is_empty() && self.is_end().await {
+                        slot.end();
+                        break slot.stop.cancelled().await;
+                    }
+                }
+                Err(failure) => {
+                    wanted = 1;
+                    if !self.trouble(&failure).await {
+                        // what was delivered before may still be settled
+                        break slot.stop.cancelled().await;
+                    }
+                    select! {
+                        () = slot.stop.cancelled() => break,
+                        () = tokio::time::sleep(backoff) => {}
+                    }
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+        }
+        // SQS may give messages to calls that are under way: to drop them now would hide these
+        // until their invisibility lapses
+        let under_way = async {
+            while let Some((_, answer)) = calls.next().await {
+                self.admit(answer.unwrap_or_default());
+            }
+        };
+        // after this time an answer is late
+        let _ = tokio::time::timeout(wait + ANSWER, under_way).await;
+        slot.release_all();
+    }
+
+    fn admit(&self, received: Vec<Received>) {
+        if !received.is_empty() {
+            self.slot.with(|inflight| inflight.admit(received, Instant::now()));
+            self.slot.arrived();
+        }
+    }
+
+    /// Whether nothing is left but what others hold or is to come later. Messages behind
+    /// one of their group that is in flight count as left.
+    async fn is_end(&self) -> bool {
+        let described = self.api().describe(&self.slot.queue.url).await;
+        described.is_ok_and(|described| described.visible == 0)
+            && self.slot.with(|inflight| inflight.ready()) == Some(0)
+    }
+
+    /// Reports why a receive call failed, and says whether there is any use in another.
+    async fn trouble(&self, failure: &Failure) -> bool {
+        let topic = &self.slot.queue.topic;
+        if failure.kind == Kind::NoQueue {
+            self.queues.forget(&self.slot.queue);
+            self.slot.fence("its queue is gone");
+            self.send(Report::Gone(self.slot.clone())).await;
+            return false;
+        }
+        let error = failure.source(&format!("receive from topic {topic}"));
+        if matches!(error, SourceError::Fatal(_)) {
+            self.send(Report::Trouble(error)).await;
+            return false;
+        }
+        // the source's caller hears of the state, not of every attempt
+        let _ = self.reports.try_send(Report::Trouble(error));
+        true
+    }
+
+    async fn send(&self, report: Report) {
+        // a source that is gone needs to know nothing
+        let _ = self.reports.send(report).await;
+    }
+
+    /// Tells SQS what is done and what is released, for ever.
+    async fn settle(&self) {
+        let calls = self.queues.config.calls;
+        let mut backoff = BACKOFF.0;
+        while !self.slot.is_fenced() {
+            let next = self.slot.with(|inflight| inflight.next_settling(calls * BATCH));
+            let next = next.unwrap_or_default();
+            if next.is_empty() {
+                self.slot.settle.notified().await;
+                continue;
+            }
+            let answers = self.tell(next, calls).await;
+            match self.slot.with(|inflight| inflight.answered(answers)).flatten() {
+                None => backoff = BACKOFF.0,
+                Some(failure) => {
+                    tracing::debug!(
+                        partition = %self.slot.id, reason = failure.message, "not settled yet"
+                    );
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    /// Answers come in the order of what was told.
+    async fn tell(
+        &self,
+        settling: Vec<Settling>,
+        calls: usize,
+    ) -> Vec<(Settling, Result<(), Failure>)> {
+        let (api, url) = (self.api(), self.slot.queue.url.as_str());
+        let (deletes, releases): (Vec<_>, Vec<_>) =
+            settling.into_iter().partition(|settling| settling.fate == Fate::Delete);
+        let receipts: Vec<String> = deletes.iter().map(|d| d.receipt.clone()).collect();
+        let deleted =
+            batched(&receipts, calls, |batch| async move { api.delete(url, &batch).await });
+        let delay = |fate| match fate {
+            Fate::Release(after) => after,
+            Fate::Open | Fate::Delete => Duration::ZERO,
+        };
+        let changes: Vec<_> = releases.iter().map(|r| (r.receipt.clone(), delay(r.fate))).collect();
+        // one call after the other: they release the last message of a group first
+        let change = |batch: Vec<_>| async move { api.set_visibility(url, &batch).await };
+        let released = batched(&changes, 1, change);
+        let (deleted, released) = tokio::join!(deleted, released);
+        deletes.into_iter().zip(deleted).chain(releases.into_iter().zip(released)).collect()
+    }
+
+    /// Keeps messages invisible for as long as they are open.
+    async fn extend(&self) {
+        let visibility = self.queues.config.visibility_timeout;
+        while !self.slot.is_fenced() {
+            let Some(at) = self.slot.with(|inflight| inflight.extend_at()).flatten() else {
+                self.slot.extend.notified().await;
+                continue;
+            };
+            tokio::time::sleep_until(at).await;
+            let now = Instant::now();
+            let due = self.slot.with(|inflight| inflight.to_extend(now)).unwrap_or_default();
+            let (tokens, receipts): (Vec<u64>, Vec<String>) = due.into_iter().unzip();
+            let changes: Vec<_> = receipts.into_iter().map(|r| (r, visibility)).collect();
+            let (api, url) = (self.api(), self.slot.queue.url.as_str());
+            let change = |batch: Vec<_>| async move { api.set_visibility(url, &batch).await };
+            let each = batched(&changes, self.queues.config.calls, change).await;
+            self.slot
+                .with(|inflight| inflight.extended(now, tokens.into_iter().zip(each).collect()));
+        }
+    }
+}
+
+/// Waits until SQS has been told of everything that is settled in `slots`.
+///
+/// # Errors
+/// Where that is not so after `limit`, naming the first such queue.
+pub(crate) async fn settled(slots: &[Arc<Slot>], limit: Duration) -> Result<(), SourceError> {
+    let one = async |slot: &Arc<Slot>| {
+        while slot.with(|inflight| InFlight::is_settled(inflight)) == Some(false) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // what is fenced cannot be settled, and that was said when it was
+    let all = join_all(slots.iter().map(one));
+    let late = |_| {
+        let open = |slot: &&Arc<Slot>| slot.with(|i| i.is_settled()) == Some(false);
+        let id = slots.iter().find(open).map(|slot| slot.id.to_string()).unwrap_or_default();
+        SourceError::Unavailable(format!(
+            "{id}: SQS was not told of all that is done; what it does not know is delivered again"
+        ))
+    };
+    tokio::time::timeout(limit, all).await.map(drop).map_err(late)
+}
