@@ -29,6 +29,7 @@ pub struct Builder {
     publish: Option<Vec<String>>,
     retry: Option<RetryPolicy>,
     options: Vec<(String, String)>,
+    cache: Option<PathBuf>,
     pub(crate) timeout: Duration,
     pub(crate) partitions: u32,
 }
@@ -45,6 +46,7 @@ impl Builder {
             publish: None,
             retry: None,
             options: Vec::new(),
+            cache: None,
             timeout: Duration::from_secs(60),
             partitions: 1,
         }
@@ -107,6 +109,14 @@ impl Builder {
         self
     }
 
+    /// Keeps the compiled plugin in this folder, for the next test of the same file: plugins in
+    /// Python or JavaScript take seconds to compile. Only this user may be able to write to it.
+    #[must_use]
+    pub fn cache(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.cache = Some(dir.into());
+        self
+    }
+
     /// Partitions of each topic; 1 by default.
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Self {
@@ -135,6 +145,7 @@ impl Builder {
         };
         let log = Arc::new(Captured::default());
         let config = HostConfig {
+            cache_dir: self.cache.clone(),
             max_instances: INSTANCES,
             max_memory: self.limits.memory,
             log: log.clone(),

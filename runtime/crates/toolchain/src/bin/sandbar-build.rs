@@ -1,15 +1,18 @@
 //! Builds plugins without the runtime: what the repository's own scripts use.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
-use sandbar_toolchain::{BuildRequest, build};
+use sandbar_toolchain::{BeginRequest, BuildError, BuildRequest, Built, Language, begin, build};
 
-/// Builds Rust plugins into components.
+/// Builds plugins into components.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The plugin's crate, or a folder of the workspace that the packages are in
+    /// The plugin's folder; for Rust also one of the workspace that the packages are in
     #[arg(default_value = ".")]
     dir: PathBuf,
     /// Package to build [default: the one in DIR]
@@ -27,7 +30,7 @@ struct Args {
     /// Folder that receives NAME.wasm
     #[arg(short, long, default_value = "plugins")]
     out: PathBuf,
-    /// Cargo's target folder
+    /// Folder for intermediate files
     #[arg(long)]
     target_dir: Option<PathBuf>,
     /// Put before each plugin's name
@@ -36,6 +39,12 @@ struct Args {
     /// Put after each plugin's name
     #[arg(long, default_value = "")]
     suffix: String,
+    /// Begin the plugin in DIR first, in this language
+    #[arg(long, value_name = "LANGUAGE")]
+    begin: Option<Language>,
+    /// The `sdk` folder that a plugin begun takes its SDK from
+    #[arg(long, value_name = "FOLDER")]
+    sdk: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -51,7 +60,7 @@ fn main() -> ExitCode {
         prefix: args.prefix,
         suffix: args.suffix,
     };
-    match build(&request) {
+    match run(args.begin, args.sdk, &request) {
         Ok(built) => {
             for plugin in built {
                 let note = if plugin.changed { "" } else { " (unchanged)" };
@@ -64,4 +73,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(
+    language: Option<Language>,
+    sdk: Option<PathBuf>,
+    request: &BuildRequest,
+) -> Result<Vec<Built>, BuildError> {
+    if let Some(language) = language {
+        let name = request.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let parent = request.dir.parent().unwrap_or(Path::new(".")).to_owned();
+        begin(&BeginRequest { language, name, parent, sdk })?;
+    }
+    build(request)
 }

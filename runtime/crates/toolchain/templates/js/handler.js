@@ -1,0 +1,15 @@
+// Greets everyone who arrives.
+
+import { defineHandler, Outgoing, Reject } from "sandbar-sdk";
+
+export default defineHandler({
+  topics: ["arrivals"],
+  publishes: ["greetings"],
+
+  handle(event) {
+    const { name } = event.json();
+    if (!name) throw new Reject("no-name", "`name` is empty");
+    console.info(`greeting ${name}`);
+    return new Outgoing("greetings", { key: name, text: `Hello, ${name}!` });
+  },
+});

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Builds the plugins in other languages than Rust into guests/ (or SANDBAR_GUESTS), each with its own toolchain: the
+# example, what the SDK's tests run, and what `sandbar plugin new` writes. What did not change is not built again. A language whose toolchain is missing is named; that is a failure under CI=true.
+#   scripts/build-languages.sh [LANGUAGE...]      all, or only: python js ts go c
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=$(realpath -m "${SANDBAR_GUESTS:-guests}")
+mkdir -p "$out"
+[ $# -gt 0 ] || set -- python js ts go c
+
+cargo build --quiet --package sandbar-toolchain --bin sandbar-build
+tool=${CARGO_TARGET_DIR:-target}/debug/sandbar-build
+
+# What a component depends on.
+digest() {
+  find "$@" -type f -not -path '*/node_modules/*' -not -path '*/__pycache__/*' -not -path '*/.sandbar/*' -print0 |
+    sort -z | xargs -0 sha256sum | sha256sum
+}
+
+# plugin SDK NAME DIR [OPTION...]: builds DIR, with what the tool is told
+plugin() {
+  local sdk=$1 name=$2 dir=$3 now
+  shift 3
+  now=$(digest $([ ! -d "$dir" ] || echo "$dir") "sdk/$sdk" "scripts/languages/$sdk" wit runtime/crates/toolchain)
+  [ ! -f "$out/$name.wasm" ] || [ "$(cat "$out/.$name.built" 2>/dev/null)" != "$now" ] || return 0
+  # beside the packages that it needs
+  local at=${WORK:-target/guests/languages}/$name
+  rm -rf "$at"
+  mkdir -p "$(dirname "$at")"
+  [ ! -d "$dir" ] || cp -r "$dir" "$at"
+  echo "building $name" >&2
+  "$tool" "$at" --out "$out" "$@"
+  echo "$now" >"$out/.$name.built"
+}
+
+missing=()
+for language; do
+  sdk=$language
+  [ "$language" != ts ] || sdk=js
+  if [ ! -d "examples/github-router-$language" ]; then continue; fi
+  if lines=$("scripts/languages/$sdk"); then
+    (
+      eval "$lines"
+      plugin "$sdk" "github-router-$language" "examples/github-router-$language"
+      plugin "$sdk" "crash-$language" "tests/languages/fixtures/crash-$language"
+      plugin "$sdk" "greeter-$language" begun --begin "$language" --sdk sdk
+    )
+  elif [ $? -eq 3 ]; then
+    missing+=("$language")
+  else
+    exit 1
+  fi
+done
+for language in "${missing[@]}"; do
+  echo "MISSING LANGUAGE: $language: see above what it needs; its plugins are not built" >&2
+done
+if [ ${#missing[@]} -gt 0 ] && [ "${CI:-}" = true ]; then
+  echo "a missing language is a failure under CI=true" >&2
+  exit 1
+fi
