@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     script::number_of,
     timeline::Millis,
-    verifier::{Place, Record, Verifier},
+    verifier::{Record, Verifier},
+    world::Kept,
 };
 
 /// Longest wait for the runtime to take a connection or begin an answer.
@@ -73,16 +74,20 @@ pub fn publish(admin: &str, topic: &str, events: &[(u32, String)]) -> Result<boo
 
 /// One topic, read from its beginning and again from where it broke off.
 pub struct Follower {
-    topic: String,
-    place: Place,
+    kept: Kept,
     /// The next position of each partition.
     next: HashMap<u64, u64>,
     newest: Millis,
 }
 
 impl Follower {
-    pub fn new(topic: &str, place: Place) -> Self {
-        Self { topic: topic.to_owned(), place, next: HashMap::new(), newest: 0 }
+    pub fn new(kept: Kept) -> Self {
+        Self { kept, next: HashMap::new(), newest: 0 }
+    }
+
+    /// The runtime that is to be asked.
+    pub fn runtime(&self) -> usize {
+        self.kept.runtime
     }
 
     /// Reads into `verifier` up to the end, or with `follow` until it breaks off or `stop`.
@@ -95,8 +100,10 @@ impl Follower {
     ) -> Result<()> {
         let from = UNIX_EPOCH + Duration::from_millis(self.newest.saturating_sub(OVERLAP));
         let from = humantime::format_rfc3339_millis(from);
-        let Self { topic, .. } = self;
-        let url = format!("http://{admin}/api/topics/{topic}/events?from={from}&follow={follow}");
+        let Kept { connection, topic, place, .. } = &self.kept;
+        let url = format!(
+            "http://{admin}/api/topics/{topic}/events?connection={connection}&from={from}&follow={follow}"
+        );
         let answer = agent().get(url).call()?;
         ensure!(answer.status().is_success(), "reading {topic}: {}", answer.status());
         let lines = BufReader::new(answer.into_body().into_reader()).lines();
@@ -110,7 +117,7 @@ impl Follower {
             *next = record.position + 1;
             self.newest = record.timestamp.max(self.newest);
             verifier.observe(&Record {
-                place: self.place,
+                place: *place,
                 key: record.key.as_bytes(),
                 payload: record.payload.as_bytes(),
                 timestamp: record.timestamp,

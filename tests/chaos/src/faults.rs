@@ -70,6 +70,18 @@ impl Kind {
         Self::DlqDenied,
         Self::Reload,
     ];
+    /// All that there are on other brokers.
+    pub const QUEUES: [Self; 9] = [
+        Self::Kill,
+        Self::Broker,
+        Self::Pause,
+        Self::Zombie,
+        Self::Rebalances,
+        Self::Delay,
+        Self::Cut,
+        Self::HalfClose,
+        Self::Reload,
+    ];
     /// All that there are on the embedded log.
     pub const LOG: [Self; 3] = [Self::Kill, Self::Reload, Self::DiskFull];
 

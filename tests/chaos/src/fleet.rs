@@ -88,6 +88,13 @@ impl Fleet {
         }
     }
 
+    /// Where a runtime said last that its admin listener is. Does not ask it: one that is paused
+    /// would not answer.
+    pub async fn admin(&self, n: usize) -> Result<String> {
+        let file = self.folder(n).await.join("data/admin.addr");
+        Ok(fs::read_to_string(&file).with_context(|| file.display().to_string())?.trim().to_owned())
+    }
+
     /// Whether a runtime runs.
     pub async fn is_running(&self, n: usize) -> bool {
         self.members[n].lock().await.runtime.is_some()
@@ -160,11 +167,6 @@ impl Fleet {
             }
         }
         Ok(())
-    }
-
-    /// Asks a runtime; `false` where it is not running.
-    pub async fn ask(&self, n: usize, question: impl FnOnce(&Runtime) -> bool) -> bool {
-        self.members[n].lock().await.runtime.as_ref().is_some_and(question)
     }
 
     /// Where the runtimes write their logs.

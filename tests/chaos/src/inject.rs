@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    broker::Broker,
     faults::Kind,
-    kafka::Broker,
     proxy::Weather,
     timeline::Millis,
     world::{LOG_FILE, SESSION, World},
@@ -57,10 +57,11 @@ async fn disturb(world: &World, kind: Kind, target: usize, random: &mut StdRng) 
             world.fleet.start(target).await
         }
         Kind::Broker => {
-            let kafka = kafka(world)?;
-            kafka.kill()?;
-            sleep(some(random, 0, 5000)).await;
-            kafka.restart().await
+            let process = broker(world)?.process();
+            process.kill()?;
+            let outage = some(random, 0, 5000);
+            sleep(world.options.outage.map_or(outage, Into::into)).await;
+            process.restart().await
         }
         Kind::Pause => pause(world, target, some(random, 500, 2500)).await,
         Kind::Zombie => pause(world, target, SESSION + some(random, 2000, 6000)).await,
@@ -76,10 +77,10 @@ async fn disturb(world: &World, kind: Kind, target: usize, random: &mut StdRng) 
         }
         Kind::HalfClose => weather(world, [Weather::HalfClosed], some(random, 2000, 8000)).await,
         Kind::DlqDenied => {
-            let (kafka, topics) = (kafka(world)?, world.dead_letter_topics());
-            kafka.deny_writes(&topics, true).await?;
+            let (broker, topics) = (broker(world)?, world.dead_letter_topics());
+            broker.deny_writes(&topics, true).await?;
             sleep(some(random, 4000, 10_000)).await;
-            kafka.deny_writes(&topics, false).await
+            broker.deny_writes(&topics, false).await
         }
         Kind::Reload => {
             for version in 1..=random.random_range(5..12) {
@@ -104,8 +105,8 @@ fn some(random: &mut StdRng, least: u64, most: u64) -> Duration {
     Duration::from_millis(random.random_range(least..=most))
 }
 
-fn kafka(world: &World) -> Result<&Broker> {
-    world.kafka.as_ref().context("there is no such fault on the embedded log")
+fn broker(world: &World) -> Result<&dyn Broker> {
+    world.broker.as_deref().context("there is no such fault on the embedded log")
 }
 
 async fn pause(world: &World, target: usize, time: Duration) -> Result<()> {
@@ -119,7 +120,7 @@ async fn weather(
     all: impl IntoIterator<Item = Weather>,
     each: Duration,
 ) -> Result<()> {
-    let proxy = kafka(world)?.proxy();
+    let proxy = broker(world)?.process().proxy();
     for weather in all {
         proxy.set(weather);
         sleep(each).await;

@@ -4,20 +4,26 @@
 //! an order that the seed decides, and an independent reader accounts for every event from the
 //! topics alone. What must hold, and where, is `docs/contract.md`.
 
-mod acl;
+mod broker;
 mod embedded;
 mod faults;
 mod fleet;
 mod inject;
 mod kafka;
 mod logs;
+mod nats;
 mod options;
+mod outbox;
 mod overlaps;
+mod process;
 mod proxy;
+mod rabbitmq;
 mod report;
 mod run;
 mod script;
 mod sequence;
+#[cfg(feature = "sqs")]
+mod sqs;
 mod timeline;
 mod traffic;
 mod verifier;

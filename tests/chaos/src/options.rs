@@ -31,7 +31,7 @@ pub struct Options {
     /// Decides the events, the faults and their order
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Events sent per second [default: 300, in a storm 40]
+    /// Events sent per second [default: 300, in a storm 40, on SQS 15]
     #[arg(long)]
     pub rate: Option<f64>,
     /// Keys of the events
@@ -40,12 +40,15 @@ pub struct Options {
     /// Runtimes; on the embedded log it is one
     #[arg(long, default_value_t = 3)]
     pub processes: usize,
-    /// Subscriptions to the events, by their delivery
-    #[arg(long, value_delimiter = ',', default_values = ["at-least-once", "exactly-once"])]
+    /// Subscriptions to the events, by their delivery [default: all that the broker has]
+    #[arg(long, value_delimiter = ',')]
     pub deliveries: Vec<Delivery>,
     /// Kinds of faults [default: all that the broker can have]
     #[arg(long, value_delimiter = ',')]
     pub faults: Vec<Kind>,
+    /// How long a killed broker stays away [default: up to 5s]
+    #[arg(long)]
+    pub outage: Option<humantime::Duration>,
     /// Where the report goes, as Markdown; printed too
     #[arg(long)]
     pub report: Option<PathBuf>,
@@ -64,6 +67,53 @@ pub enum BrokerKind {
     Kafka,
     /// The embedded log, one process
     Log,
+    /// NATS JetStream, started by this program
+    Nats,
+    /// RabbitMQ, started by this program
+    Rabbitmq,
+    /// SQS, by an ElasticMQ that this program starts, with FIFO queues
+    Sqs,
+}
+
+impl BrokerKind {
+    /// Its name in reports.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Kafka => "Apache Kafka",
+            Self::Log => "the embedded log",
+            Self::Nats => "NATS JetStream",
+            Self::Rabbitmq => "RabbitMQ",
+            Self::Sqs => "SQS (ElasticMQ, FIFO queues)",
+        }
+    }
+
+    /// Partitions of every topic.
+    pub const fn partitions(self) -> i32 {
+        match self {
+            Self::Kafka | Self::Log => 6,
+            Self::Nats | Self::Rabbitmq | Self::Sqs => 1,
+        }
+    }
+
+    /// Whether dead letters are kept by the broker. Otherwise each runtime keeps its own.
+    pub fn keeps_dead_letters(self) -> bool {
+        matches!(self, Self::Kafka | Self::Nats)
+    }
+
+    fn deliveries(self) -> &'static [Delivery] {
+        match self {
+            Self::Kafka | Self::Log => &[Delivery::AtLeastOnce, Delivery::ExactlyOnce],
+            Self::Nats | Self::Rabbitmq | Self::Sqs => &[Delivery::AtLeastOnce],
+        }
+    }
+
+    fn faults(self) -> &'static [Kind] {
+        match self {
+            Self::Kafka => &Kind::KAFKA,
+            Self::Log => &Kind::LOG,
+            Self::Nats | Self::Rabbitmq | Self::Sqs => &Kind::QUEUES,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -97,33 +147,39 @@ impl Delivery {
 impl Options {
     /// Makes what was given complete, and refuses what makes no sense.
     pub fn checked(mut self) -> Result<Self> {
-        let known: &[Kind] = match self.broker {
-            BrokerKind::Kafka => &Kind::KAFKA,
-            BrokerKind::Log => &Kind::LOG,
-        };
+        let known = self.broker.faults();
         if self.faults.is_empty() {
             self.faults = known.to_vec();
         }
         for kind in &self.faults {
             ensure!(known.contains(kind), "there is no fault `{}` on this broker", kind.name());
         }
+        if self.deliveries.is_empty() {
+            self.deliveries = self.broker.deliveries().to_vec();
+        }
+        for delivery in &self.deliveries {
+            let (known, name) = (self.broker.deliveries(), delivery.name());
+            ensure!(known.contains(delivery), "there is no {name} on this broker");
+        }
         if self.broker == BrokerKind::Log {
             self.processes = 1;
-            ensure!(self.scenario == Scenario::Faults, "nothing is rebalanced on the embedded log");
         }
         ensure!(
-            !self.deliveries.is_empty() && self.keys > 0 && self.processes > 0,
-            "nothing to do"
+            self.scenario == Scenario::Faults || self.broker == BrokerKind::Kafka,
+            "partitions are rebalanced on Kafka alone"
         );
+        ensure!(self.keys > 0 && self.processes > 0, "nothing to do");
         ensure!(self.minutes > 0.0 && self.rate() > 0.0, "nothing to send");
         Ok(self)
     }
 
     /// Events sent per second.
     pub fn rate(&self) -> f64 {
-        self.rate.unwrap_or(match self.scenario {
-            Scenario::Faults => 300.0,
-            Scenario::Storm => 40.0,
+        self.rate.unwrap_or(match (self.scenario, self.broker) {
+            // ElasticMQ keeps its messages in H2, and falls behind with more
+            (Scenario::Faults, BrokerKind::Sqs) => 15.0,
+            (Scenario::Faults, _) => 300.0,
+            (Scenario::Storm, _) => 40.0,
         })
     }
 

@@ -110,10 +110,7 @@ impl Report {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        let broker = match self.broker {
-            BrokerKind::Kafka => "Apache Kafka",
-            BrokerKind::Log => "the embedded log",
-        };
+        let broker = self.broker.title();
         writeln!(out, "## {broker}, {} min, seed {}\n", self.seconds.div_ceil(60), self.seed)?;
         writeln!(out, "`{}`\n", self.command)?;
         writeln!(

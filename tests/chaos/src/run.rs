@@ -64,7 +64,7 @@ pub async fn run(world: Arc<World>, enough: CancellationToken) -> Result<Outcome
     let complaints = Arc::new(Complaints::default());
     world.fleet.start_all().await?;
 
-    let traffic = Traffic::start(&world)?;
+    let traffic = Traffic::start(&world).await?;
     let over = CancellationToken::new();
     let watching = tokio::spawn(watch(world.clone(), complaints.clone(), over.clone()));
     let acting = async {
@@ -76,7 +76,8 @@ pub async fn run(world: Arc<World>, enough: CancellationToken) -> Result<Outcome
 
     eprintln!("all is sent; waiting until all is handled");
     complaints.note("starting all runtimes", world.fleet.start_all().await);
-    let drained = timeout(DRAIN, traffic.drained()).await.context("not all events are handled");
+    let drained =
+        timeout(DRAIN, traffic.drained(&sent)).await.context("not all events are handled");
     complaints.note("draining", drained);
     let read = timeout(READ, traffic.read_to_the_end()).await;
     complaints.note("reading", read.context("not read to the end").flatten());
@@ -119,7 +120,7 @@ async fn act(world: &World, complaints: &Complaints, enough: &CancellationToken)
 /// Follows the logs, starts runtimes again that ended by themselves, says how it goes.
 async fn watch(world: Arc<World>, complaints: Arc<Complaints>, over: CancellationToken) -> Told {
     let mut files = world.fleet.logs().await;
-    files.extend(world.kafka.as_ref().map(|kafka| kafka.log()));
+    files.extend(world.broker.as_ref().map(|broker| broker.process().log()));
     let plugins = world.subscriptions.iter().map(|s| s.name.clone()).collect();
     let mut logs = Logs::new(files, plugins);
     let (began, mut say_at) = (Instant::now(), SAY_EVERY);

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sandbar_testkit::Runtime;
 use tokio::{
     runtime::Handle,
     sync::Mutex,
@@ -14,14 +13,12 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
+    broker::{Reading, Sender},
     embedded::{self, Follower},
-    kafka::{self, Sender},
     timeline::now_ms,
-    world::{INPUT, PARTITIONS, World},
+    world::{INPUT, World},
 };
 
-/// Key of the records behind which nothing comes.
-const END: &str = "end";
 /// How often events are sent.
 const TICK: Duration = Duration::from_millis(50);
 /// Pause before something is asked again that a broker or a runtime could not answer.
@@ -29,47 +26,54 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Clocks and batches: what is this much older than a request was not written by it.
 const BEFORE: u64 = 2000;
 
+type Readers = Mutex<Vec<JoinHandle<Result<()>>>>;
+
 /// The producer and the readers of a run.
 pub struct Traffic {
     world: Arc<World>,
     /// `None` on the embedded log.
-    sender: Option<Arc<Sender>>,
-    readers: Mutex<Vec<JoinHandle<Result<()>>>>,
-    /// Nothing more is written.
+    sender: Option<Arc<dyn Sender>>,
+    /// Of what the broker keeps.
+    readers: Readers,
+    /// Nothing more is written there.
     written: CancellationToken,
+    /// Of what the runtimes keep.
+    followers: Readers,
+    /// Nothing more is written there.
+    kept: CancellationToken,
     /// Nobody waits for the readers any more.
     _dropped: DropGuard,
 }
 
 impl Traffic {
     /// Starts the readers.
-    pub fn start(world: &Arc<World>) -> Result<Self> {
-        let (written, dropped) = (CancellationToken::new(), CancellationToken::new());
-        let topics = world.topics();
-        let (sender, readers) = match &world.kafka {
+    pub async fn start(world: &Arc<World>) -> Result<Self> {
+        let (written, kept) = (CancellationToken::new(), CancellationToken::new());
+        let dropped = CancellationToken::new();
+        let (sender, readers) = match &world.broker {
             Some(broker) => {
-                let sender = Sender::new(broker.address(), INPUT)?;
-                let (world, dropped) = (world.clone(), dropped.clone());
-                let address = broker.address().to_owned();
-                let read = move || {
-                    let verifier = &world.verifier;
-                    kafka::read(&address, &topics, PARTITIONS, END, verifier, &dropped)
-                };
-                (Some(Arc::new(sender)), vec![spawn_blocking(read)])
+                let (written, dropped) = (written.clone(), dropped.clone());
+                let reading = Reading { verifier: world.verifier.clone(), written, dropped };
+                let sender = broker.sender(INPUT, &world.verifier).await?;
+                (Some(sender), broker.read(world.on_broker(), reading))
             }
-            None => {
-                let follow = |(topic, place): &(String, _)| {
-                    let follower = Follower::new(topic, *place);
-                    let (world, handle) = (world.clone(), Handle::current());
-                    let (written, dropped) = (written.clone(), dropped.clone());
-                    spawn_blocking(move || follow(&world, follower, &handle, &written, &dropped))
-                };
-                (None, topics.iter().map(follow).collect())
-            }
+            None => (None, Vec::new()),
         };
-        let readers = Mutex::new(readers);
-        let world = world.clone();
-        Ok(Self { world, sender, readers, written, _dropped: dropped.drop_guard() })
+        let follow = |of| {
+            let (world, handle, follower) = (world.clone(), Handle::current(), Follower::new(of));
+            let (kept, dropped) = (kept.clone(), dropped.clone());
+            spawn_blocking(move || follow(&world, follower, &handle, &kept, &dropped))
+        };
+        let followers = world.in_runtimes().into_iter().map(follow).collect();
+        Ok(Self {
+            world: world.clone(),
+            sender,
+            readers: Mutex::new(readers),
+            written,
+            followers: Mutex::new(followers),
+            kept,
+            _dropped: dropped.drop_guard(),
+        })
     }
 
     /// Sends events until `enough`. Returns how many there are of each key.
@@ -99,14 +103,14 @@ impl Traffic {
             match &self.sender {
                 Some(sender) => {
                     for (key, payload) in events {
-                        sender.send(&key.to_string(), &payload).await?;
+                        sender.send(key, payload).await?;
                     }
                 }
                 None => next = self.publish(events, next).await?,
             }
         }
-        if let Some(sender) = self.sender.clone() {
-            spawn_blocking(move || sender.flush()).await??;
+        if let Some(sender) = &self.sender {
+            sender.flush().await?;
         }
         Ok(next)
     }
@@ -143,53 +147,41 @@ impl Traffic {
         }
     }
 
-    /// Returns when every event is settled for every subscription.
-    pub async fn drained(&self) {
-        for subscription in &self.world.subscriptions {
-            loop {
-                let (name, group) = (subscription.name.clone(), subscription.group());
-                let drained = match &self.world.kafka {
-                    Some(kafka) => {
-                        let address = kafka.address().to_owned();
-                        let lag = move || sandbar_tests::lag(&address, &group, INPUT);
-                        spawn_blocking(lag).await.is_ok_and(|lag| lag.is_ok_and(|lag| lag == 0))
-                    }
-                    None => self.world.fleet.ask(0, |runtime| is_idle(runtime, &name)).await,
-                };
-                if drained {
-                    break;
-                }
-                sleep(AGAIN).await;
-            }
+    /// Returns when every event that was `sent` is handled or given up by every subscription.
+    pub async fn drained(&self, sent: &[u64]) {
+        let all: u64 = sent.iter().sum();
+        while self.world.verifier.progress().1.iter().any(|done| *done < all) {
+            sleep(AGAIN).await;
         }
     }
 
     /// Returns when the readers have seen everything that was written so far.
     pub async fn read_to_the_end(&self) -> Result<()> {
-        if let Some(sender) = self.sender.clone() {
-            let topics: Vec<String> =
-                self.world.topics().into_iter().map(|(topic, _)| topic).collect();
+        // only a runtime that runs tells what it keeps
+        self.kept.cancel();
+        finished(&self.followers).await?;
+        if let Some(broker) = &self.world.broker {
             // the runtimes would take a mark for an event
             for runtime in 0..self.world.fleet.size() {
                 self.world.fleet.terminate(runtime).await?;
             }
-            let mark = move || sender.mark(&topics, PARTITIONS, END).and_then(|()| sender.flush());
-            spawn_blocking(mark).await??;
+            let topics: Vec<_> =
+                self.world.on_broker().into_iter().map(|(topic, _)| topic).collect();
+            broker.mark_ends(&topics).await?;
         }
         self.written.cancel();
-        for reader in self.readers.lock().await.drain(..) {
-            reader.await??;
-        }
-        Ok(())
+        finished(&self.readers).await
     }
 }
 
-fn is_idle(runtime: &Runtime, plugin: &str) -> bool {
-    let plugin = runtime.plugin(plugin);
-    plugin.is_some_and(|p| p["subscriptions"][0]["lag"] == 0 && p["in_flight"] == 0)
+async fn finished(readers: &Readers) -> Result<()> {
+    for reader in readers.lock().await.drain(..) {
+        reader.await??;
+    }
+    Ok(())
 }
 
-/// Reads one topic of the embedded log, through the deaths of the runtime, until all is
+/// Reads one topic that a runtime keeps, through the deaths of that runtime, until all is
 /// `written` and read.
 fn follow(
     world: &World,
@@ -203,7 +195,7 @@ fn follow(
             bail!("a topic was not read to its end");
         }
         let last = written.is_cancelled();
-        let admin = handle.block_on(world.fleet.ready(0));
+        let admin = handle.block_on(world.fleet.admin(follower.runtime()));
         let read = admin.and_then(|admin| follower.read(&admin, &world.verifier, !last, written));
         match read {
             Ok(()) if last => return Ok(()),

@@ -10,7 +10,7 @@ use crate::{
     overlaps::Overlaps,
     script::{Attempt, Script, number_of},
     sequence::{Seen, Sequence},
-    timeline::{Millis, Timeline},
+    timeline::{Millis, Timeline, now_ms},
 };
 
 /// Broken accounts that are described one by one; the rest are only counted.
@@ -201,6 +201,14 @@ impl Verifier {
                 Some(())
             }
         }
+    }
+
+    /// Takes an event into the books that the broker has acknowledged, where nobody can read it
+    /// but the plugins.
+    pub fn sent(&self, key: u32, payload: &str) {
+        let (key, payload) = (key.to_string(), payload.as_bytes());
+        let (place, timestamp) = (Place::Input, now_ms());
+        self.observe(&Record { place, key: key.as_bytes(), payload, timestamp });
     }
 
     /// Takes an attempt into the books that left no output.

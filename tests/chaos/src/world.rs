@@ -1,19 +1,17 @@
 //! What a run is made of: broker, runtimes, topics, books.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Result;
 
 use crate::{
+    broker::{self, Broker},
     fleet::Fleet,
-    kafka::Broker,
     options::{BrokerKind, Delivery, Options, Scenario},
     timeline::Timeline,
     verifier::{Place, Verifier},
 };
 
-/// Partitions of every topic.
-pub const PARTITIONS: i32 = 6;
 /// Where events are sent.
 pub const INPUT: &str = "chaos.in";
 
@@ -32,11 +30,6 @@ impl Subscription {
         let name = format!("chaos-{}", delivery.name());
         let (output, dead_letters) = (format!("{name}.out"), format!("{name}.dlq"));
         Self { delivery, name, output, dead_letters }
-    }
-
-    /// Consumer group or cursor.
-    pub fn group(&self) -> String {
-        format!("sandbar.{}", self.name)
     }
 
     /// Settings of the plugin.
@@ -67,10 +60,10 @@ pub struct World {
     pub options: Options,
     pub subscriptions: Vec<Subscription>,
     pub fleet: Fleet,
-    /// The broker's process; the embedded log has none.
-    pub kafka: Option<Broker>,
+    /// The embedded log is none of its own.
+    pub broker: Option<Box<dyn Broker>>,
     pub timeline: Arc<Timeline>,
-    pub verifier: Verifier,
+    pub verifier: Arc<Verifier>,
 }
 
 impl World {
@@ -78,36 +71,49 @@ impl World {
     pub async fn new(options: Options, folder: &Path) -> Result<Self> {
         let subscriptions: Vec<_> =
             options.deliveries.iter().map(|delivery| Subscription::new(*delivery)).collect();
-        let kafka = match options.broker {
-            BrokerKind::Kafka => Some(Broker::start(&folder.join("kafka")).await?),
-            BrokerKind::Log => None,
-        };
-        let config = match &kafka {
-            Some(kafka) => {
-                let topics: Vec<String> = topics(&subscriptions).map(|(topic, _)| topic).collect();
-                let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-                sandbar_tests::create_topics(kafka.address(), &topics, PARTITIONS).await?;
-                kafka_config(kafka.proxy().port(), options.scenario)
+        let broker = broker::start(options.broker, folder).await?;
+        let connection = match &broker {
+            Some(broker) => {
+                broker.create(&on_broker(&subscriptions, options.broker)).await?;
+                broker.settings(options.scenario)
             }
-            None => log_config(),
+            None => log_settings(),
         };
+        let config = format!("[admin]\nlisten = \"127.0.0.1:0\"\n{connection}");
         let plugins: Vec<_> =
             subscriptions.iter().map(|s| (s.name.clone(), s.settings(options.scenario))).collect();
         let fleet = Fleet::new(folder, options.processes, &config, &plugins)?;
         let timeline: Arc<Timeline> = Arc::default();
-        let verifier = Verifier::new(
+        let verifier = Arc::new(Verifier::new(
             options.script(),
             options.keys as usize,
-            PARTITIONS as usize,
+            options.broker.partitions() as usize,
             subscriptions.len(),
             timeline.clone(),
-        );
-        Ok(Self { options, subscriptions, fleet, kafka, timeline, verifier })
+        ));
+        Ok(Self { options, subscriptions, fleet, broker, timeline, verifier })
     }
 
-    /// All topics and what lies there.
-    pub fn topics(&self) -> Vec<(String, Place)> {
-        topics(&self.subscriptions).collect()
+    /// Topics on the broker and what lies there; none on the embedded log.
+    pub fn on_broker(&self) -> Vec<(String, Place)> {
+        on_broker(&self.subscriptions, self.options.broker)
+    }
+
+    /// What lies in the runtimes themselves.
+    pub fn in_runtimes(&self) -> Vec<Kept> {
+        let kind = self.options.broker;
+        let connection = if kind == BrokerKind::Log { LOG } else { DEAD_LETTERS };
+        let on_broker = self.on_broker();
+        let kept = topics(&self.subscriptions).filter(|topic| !on_broker.contains(topic));
+        let everywhere = |(topic, place): (String, Place)| {
+            (0..self.fleet.size()).map(move |runtime| Kept {
+                runtime,
+                connection,
+                topic: topic.clone(),
+                place,
+            })
+        };
+        kept.flat_map(everywhere).collect()
     }
 
     /// Topics of the dead letters.
@@ -125,34 +131,37 @@ fn topics(subscriptions: &[Subscription]) -> impl Iterator<Item = (String, Place
         .chain(subscriptions.iter().enumerate().flat_map(of))
 }
 
-/// Short times, so that a fault and what follows it fit into seconds. The session is what a
-/// pause is measured by. In a storm a member that does not poll is thrown out quickly.
-fn kafka_config(port: u16, scenario: Scenario) -> String {
-    let poll = match scenario {
-        Scenario::Faults => 60_000,
-        Scenario::Storm => 10_000,
+fn on_broker(subscriptions: &[Subscription], kind: BrokerKind) -> Vec<(String, Place)> {
+    let is_there = |place| match place {
+        _ if kind == BrokerKind::Log => false,
+        Place::Input | Place::Output(_) => true,
+        Place::Dead(_) => kind.keeps_dead_letters(),
     };
-    format!(
-        "[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [connections.kafka]\ntype = \"kafka\"\nbrokers = \"127.0.0.1:{port}\"\n\
-         create-topics = true\npartitions = {PARTITIONS}\n\
-         [connections.kafka.properties]\n\"session.timeout.ms\" = \"{}\"\n\
-         \"max.poll.interval.ms\" = \"{poll}\"\n\"socket.timeout.ms\" = \"10000\"\n\
-         \"transaction.timeout.ms\" = \"{}\"\n",
-        SESSION.as_millis(),
-        SESSION.as_millis()
-    )
+    topics(subscriptions).filter(|(_, place)| is_there(*place)).collect()
 }
 
-/// After so long without a heartbeat the group gives a member up.
-pub const SESSION: std::time::Duration = std::time::Duration::from_secs(6);
+/// A topic that a runtime keeps.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub runtime: usize,
+    pub connection: &'static str,
+    pub topic: String,
+    pub place: Place,
+}
+
+/// After so long without a sign of life the broker gives a runtime up: what a pause is measured by.
+pub const SESSION: Duration = Duration::from_secs(6);
+
+/// The connection of the embedded log, and the one of the dead letters that no broker keeps.
+const LOG: &str = "log";
+const DEAD_LETTERS: &str = "local";
 
 /// The embedded log, in the data folder of its runtime.
 pub const LOG_FILE: &str = "log.redb";
 
-fn log_config() -> String {
+fn log_settings() -> String {
+    let partitions = BrokerKind::Log.partitions();
     format!(
-        "[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [connections.log]\ntype = \"log\"\npath = \"{LOG_FILE}\"\npartitions = {PARTITIONS}\n"
+        "[connections.{LOG}]\ntype = \"log\"\npath = \"{LOG_FILE}\"\npartitions = {partitions}\n"
     )
 }

@@ -1,10 +1,8 @@
-//! Apache Kafka under test: a broker of its own behind a proxy, a producer and a reader
-//! that go past the proxy.
+//! Apache Kafka under test.
 
+mod acl;
 mod broker;
 mod reader;
 mod sender;
 
-pub use broker::Broker;
-pub use reader::read;
-pub use sender::Sender;
+pub use broker::Kafka;

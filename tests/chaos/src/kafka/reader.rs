@@ -3,6 +3,10 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use crate::{
+    broker::{END, Reading},
+    verifier::{Place, Record},
+};
 use anyhow::{Result, bail};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
@@ -11,9 +15,6 @@ use rdkafka::{
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
-use tokio_util::sync::CancellationToken;
-
-use crate::verifier::{Place, Record, Verifier};
 
 struct Quiet;
 
@@ -24,15 +25,13 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// Reads `topics` from their beginning into `verifier`, until a record with the key `end` has
-/// been seen on each of their partitions, or until `stop`.
+/// Reads `topics` from their beginning, until a record with the key [`END`] has been seen on each
+/// of their partitions.
 pub fn read(
     brokers: &str,
     topics: &[(String, Place)],
     partitions: i32,
-    end: &str,
-    verifier: &Verifier,
-    stop: &CancellationToken,
+    reading: &Reading,
 ) -> Result<()> {
     let consumer: BaseConsumer<Quiet> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -54,7 +53,7 @@ pub fn read(
     }
     consumer.assign(&assignment)?;
     while !open.is_empty() {
-        if stop.is_cancelled() {
+        if reading.dropped.is_cancelled() {
             bail!("not read to the end: {} partitions are open", open.len());
         }
         let message = match consumer.poll(Duration::from_millis(200)) {
@@ -72,12 +71,12 @@ pub fn read(
             continue;
         };
         let (key, payload) = (message.key().unwrap_or_default(), message.payload());
-        if key == end.as_bytes() {
+        if key == END.as_bytes() {
             open.remove(&(message.topic().to_owned(), message.partition()));
             continue;
         }
         let timestamp = message.timestamp().to_millis().and_then(|ms| ms.try_into().ok());
-        verifier.observe(&Record {
+        reading.verifier.observe(&Record {
             place: *place,
             key,
             payload: payload.unwrap_or_default(),

@@ -1,8 +1,9 @@
-//! The producer: numbered events at a steady rate.
+//! The producer: librdkafka queues and repeats by itself.
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig, ClientContext,
@@ -11,7 +12,9 @@ use rdkafka::{
     producer::{BaseRecord, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
+
+use crate::broker::{END, Sender};
 
 /// A full queue is tried again after this.
 const FULL: Duration = Duration::from_millis(50);
@@ -39,14 +42,14 @@ impl ProducerContext<NoCustomPartitioner> for Listener {
     }
 }
 
-/// Writes to one topic, each record once and in order, however often the broker dies.
-pub struct Sender {
-    producer: ThreadedProducer<Listener>,
+/// An idempotent producer of one topic.
+pub struct KafkaSender {
+    producer: Arc<ThreadedProducer<Listener>>,
     refused: Refused,
     topic: String,
 }
 
-impl Sender {
+impl KafkaSender {
     pub fn new(brokers: &str, topic: &str) -> Result<Self> {
         let refused = Refused::default();
         let producer = ClientConfig::new()
@@ -58,12 +61,27 @@ impl Sender {
             .set("linger.ms", "5")
             .set("partitioner", "murmur2_random")
             .create_with_context(Listener(refused.clone()))?;
+        let producer = Arc::new(producer);
         Ok(Self { producer, refused, topic: topic.to_owned() })
     }
 
-    /// Queues a record.
-    pub async fn send(&self, key: &str, payload: &str) -> Result<()> {
-        let mut record = BaseRecord::to(&self.topic).key(key).payload(payload);
+    /// Writes a record to each partition of `topics`, behind everything that is there.
+    pub fn mark(&self, topics: &[String], partitions: i32) -> Result<()> {
+        for topic in topics {
+            for partition in 0..partitions {
+                let mark = BaseRecord::to(topic).partition(partition).key(END).payload("");
+                self.producer.send(mark).map_err(|(error, _)| error)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sender for KafkaSender {
+    async fn send(&self, key: u32, payload: String) -> Result<()> {
+        let key = key.to_string();
+        let mut record = BaseRecord::to(&self.topic).key(&key).payload(&payload);
         while let Err((error, again)) = self.producer.send(record) {
             let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
             ensure!(full, "the producer failed: {error}");
@@ -73,20 +91,10 @@ impl Sender {
         Ok(())
     }
 
-    /// Writes a record to each partition of `topics`, behind everything that is there.
-    pub fn mark(&self, topics: &[String], partitions: i32, key: &str) -> Result<()> {
-        for topic in topics {
-            for partition in 0..partitions {
-                let mark = BaseRecord::to(topic).partition(partition).key(key).payload("");
-                self.producer.send(mark).map_err(|(error, _)| error)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until everything that was sent is acknowledged.
-    pub fn flush(&self) -> Result<()> {
-        self.producer.flush(FLUSH).context("not everything that was sent is acknowledged")?;
+    async fn flush(&self) -> Result<()> {
+        let producer = self.producer.clone();
+        let flushed = spawn_blocking(move || producer.flush(FLUSH)).await?;
+        flushed.context("not everything that was sent is acknowledged")?;
         let refused = self.refused.lock().clone();
         ensure!(refused.is_none(), "a record was refused: {}", refused.unwrap_or_default());
         Ok(())
