@@ -4,7 +4,7 @@ use sandbar_pipeline::{BreakerState, DeadLetter, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::DeliveryMode,
+    config::{DeliveryMode, ROUTE},
     event_json::EventJson,
     redrive::{Halted, Job},
     supervisor::State,
@@ -20,8 +20,11 @@ pub struct Plugins {
 /// `GET /api/plugins/{name}`, and one of `GET /api/plugins`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plugin {
-    /// The file's name without `.wasm`.
+    /// The file's name without `.wasm`; of a route, its name behind `route.`.
     pub name: String,
+    /// Whether it is a plugin or a route.
+    #[serde(default)]
+    pub kind: Kind,
     /// What it is doing.
     pub state: State,
     /// Why it is not simply running.
@@ -54,6 +57,24 @@ pub struct Plugin {
     pub counts: Counts,
     /// Events in work.
     pub in_flight: u64,
+}
+
+/// What handles events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A WebAssembly component.
+    #[default]
+    Plugin,
+    /// A `[[route]]` of the configuration.
+    Route,
+}
+
+impl Kind {
+    /// That of the one called `name`: no plugin has a name that begins like a route's.
+    pub fn of(name: &str) -> Self {
+        if name.starts_with(ROUTE) { Self::Route } else { Self::Plugin }
+    }
 }
 
 /// A subscription of a plugin.

@@ -13,8 +13,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use sandbar_core::{
-    Connection, Event, Outgoing, PartitionId, PublishError, ReadFrom, Reader, ResumeFrom, Sink,
-    Source, SourceError, SubscriptionSpec, TopicInfo,
+    Connection, Event, Guarantees, Outgoing, PartitionId, PublishError, ReadFrom, Reader,
+    ResumeFrom, Sink, Source, SourceError, SubscriptionSpec, TopicInfo,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::TcpStream;
@@ -200,6 +200,10 @@ impl RemoteLog {
 impl Connection for RemoteLog {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        sandbar_store::GUARANTEES
     }
 
     async fn subscribe(&self, _: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {

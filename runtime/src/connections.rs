@@ -1,5 +1,7 @@
 //! The configured brokers, and whether they answer.
 
+mod adapters;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -148,6 +150,39 @@ async fn open_counted(name: &str, config: &ConnectionConfig) -> Result<Counted> 
             let kafka = kafka.with_context(|| format!("connection `{name}` cannot work"))?;
             Ok((Arc::new(kafka), None))
         }
+        #[cfg(feature = "nats")]
+        ConnectionConfig::Nats { settings, .. } => {
+            let nats = sandbar_broker_nats::Nats::connect(name, adapters::nats(settings));
+            let nats = nats.with_context(|| format!("connection `{name}` cannot work"))?;
+            Ok((Arc::new(nats), None))
+        }
+        #[cfg(feature = "rabbitmq")]
+        ConnectionConfig::RabbitMq(settings) => {
+            let config = adapters::rabbitmq(settings);
+            let rabbitmq = sandbar_broker_rabbitmq::RabbitMq::connect(name, config);
+            let rabbitmq = rabbitmq.with_context(|| format!("connection `{name}` cannot work"))?;
+            Ok((Arc::new(rabbitmq), None))
+        }
+        #[cfg(feature = "sqs")]
+        ConnectionConfig::Sqs(settings) => {
+            let sqs = sandbar_broker_sqs::Sqs::connect(name, adapters::sqs(settings));
+            let sqs = sqs.with_context(|| format!("connection `{name}` cannot work"))?;
+            Ok((Arc::new(sqs), None))
+        }
+        #[cfg(not(all(feature = "nats", feature = "rabbitmq", feature = "sqs")))]
+        _ => anyhow::bail!("connection `{name}` is of a type that is not in this build"),
+    }
+}
+
+/// Whether the broker is there and lets us in.
+///
+/// # Errors
+/// Why not.
+pub async fn answers(connection: &dyn Connection) -> Result<(), SourceError> {
+    match connection.topics().await {
+        // a broker of queues may have no list of topics: that it says so is an answer
+        Err(SourceError::Fatal(_)) if !connection.guarantees().retained => Ok(()),
+        answer => answer.map(drop),
     }
 }
 
@@ -156,7 +191,7 @@ async fn probe(connection: Arc<dyn Connection>, health: Arc<Mutex<Health>>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let answer = connection.topics().await.map(drop);
+        let answer = answers(connection.as_ref()).await;
         note(connection.name(), &mut health.lock(), answer);
     }
 }

@@ -21,5 +21,6 @@ pub mod pace;
 pub mod plugin_file;
 pub mod reading;
 pub mod redrive;
+pub mod route;
 pub mod supervisor;
 pub mod watch;

@@ -13,6 +13,8 @@ use std::{
 
 use bytes::Bytes;
 
+use crate::config::ROUTE;
+
 /// Largest plugin file that is read, in bytes. Interpreters compiled to Wasm
 /// (Python, JavaScript) are 12 to 18 MB.
 pub const MAX_PLUGIN_BYTES: u64 = 128 << 20;
@@ -123,8 +125,13 @@ pub fn plugin_of(file: &Path) -> Option<String> {
     (!stem.is_empty() && !stem.starts_with('.')).then(|| stem.to_owned())
 }
 
-/// Whether `name` can be part of a consumer group and a topic on every broker.
+/// Whether a plugin can be called `name`: it must not look like a route.
 pub fn is_valid_name(name: &str) -> bool {
+    is_legal_name(name) && !name.starts_with(ROUTE)
+}
+
+/// Whether `name` can be part of a consumer group and a topic on every broker.
+pub(crate) fn is_legal_name(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && name.len() <= 128 && name.chars().all(legal)
 }

@@ -63,7 +63,9 @@ mod tests {
 
     use async_trait::async_trait;
     use futures::TryStreamExt as _;
-    use sandbar_core::{PartitionId, ResumeFrom, Sink, Source, SubscriptionSpec, TopicInfo};
+    use sandbar_core::{
+        Guarantees, PartitionId, ResumeFrom, Sink, Source, SubscriptionSpec, TopicInfo,
+    };
 
     use super::*;
 
@@ -96,6 +98,9 @@ mod tests {
     impl Connection for Overlapping {
         fn name(&self) -> &str {
             "c"
+        }
+        fn guarantees(&self) -> Guarantees {
+            sandbar_store::GUARANTEES
         }
         async fn subscribe(&self, _: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {
             Err(SourceError::Fatal("not here".into()))

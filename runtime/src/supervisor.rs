@@ -10,6 +10,7 @@ mod candidate;
 mod couriers;
 mod groups;
 mod plugin;
+mod route;
 mod running;
 mod setback;
 mod status;
@@ -23,21 +24,29 @@ use sandbar_pipeline::{self as pipeline, PipelineMetrics, SubscriptionStats};
 use sandbar_wasm::Host;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
 pub use self::status::{State, Status, Version};
 use self::{
     couriers::Couriers,
     groups::Groups,
     plugin::{Counters, Plugin},
+    route::Route,
 };
 use crate::{
-    api::Counts, config::Config, connections::Connections, marks::MarksStore,
-    plugin_file::PluginFile, watch::Snapshot,
+    api::Counts,
+    config::{Config, ROUTE},
+    connections::Connections,
+    marks::MarksStore,
+    plugin_file::PluginFile,
+    watch::Snapshot,
 };
 
 /// Runs the plugins.
 pub struct Supervisor {
     shared: Arc<Shared>,
+    /// As configured; they stay until the end.
+    routes: Vec<PluginHandle>,
     tasks: TaskTracker,
     /// Finish what is in work, take in nothing new.
     drain: CancellationToken,
@@ -63,6 +72,15 @@ struct Member {
 }
 
 impl Shared {
+    /// Where a plugin or route tells how it is and counts, and a look at both.
+    fn handle(&self, name: &str) -> (watch::Sender<Status>, Counters, PluginHandle) {
+        let (told, status) = watch::channel(Status::new(name));
+        let stats = self.metrics.subscription(name);
+        let source = Arc::<SourceStats>::default();
+        let counters = Counters { subscription: stats.clone(), source: source.clone() };
+        (told, counters, PluginHandle { status, stats, source })
+    }
+
     /// Forgets the plugin called `name` if its files are still gone. What it counted
     /// goes with it: metrics are of the plugins that there are.
     fn leave(&self, name: &str) -> bool {
@@ -86,7 +104,7 @@ pub struct PluginHandle {
 }
 
 impl Supervisor {
-    /// A supervisor without plugins, whose counters are in `metrics`. To be made inside
+    /// A supervisor of the configured routes and no plugin yet, whose counters are in `metrics`. To be made inside
     /// of an async runtime.
     pub fn new(
         config: Arc<Config>,
@@ -99,14 +117,25 @@ impl Supervisor {
         let shared =
             Shared { config, connections, host, groups, marks, couriers, metrics, members };
         let shared = Arc::new(shared);
-        let (tasks, drain, abort): (TaskTracker, CancellationToken, _) = Default::default();
+        let (tasks, drain, abort): (TaskTracker, CancellationToken, CancellationToken) =
+            Default::default();
         for (_, connection) in shared.connections.iter() {
             let (shared, connection) = (shared.clone(), connection.clone());
             tasks.spawn(drain.clone().run_until_cancelled_owned(async move {
                 shared.couriers.resume(&shared.config, &connection).await;
             }));
         }
-        Self { shared, tasks, drain, abort }
+        let mut routes = Vec::new();
+        for route in &shared.config.routes {
+            let name = &route.subscription.name;
+            let (from_route, counters, handle) = shared.handle(name);
+            let alarm = from_route.clone();
+            let route = Route::new(route.clone(), shared.clone(), from_route, counters);
+            let life = route.run(drain.clone(), abort.clone());
+            tasks.spawn(guarded(life, alarm));
+            routes.push(handle);
+        }
+        Self { shared, routes, tasks, drain, abort }
     }
 
     /// Makes `snapshot` what is wanted. Returns at once.
@@ -116,6 +145,13 @@ impl Supervisor {
             return;
         }
         for (name, file) in snapshot {
+            if name.starts_with(ROUTE) {
+                warn!(
+                    plugin = name,
+                    "plugin refused: a name that begins with `{ROUTE}` is a route's"
+                );
+                continue;
+            }
             let member = members.entry(name.clone()).or_insert_with(|| self.member(name));
             want(&member.wanted, Some(file));
         }
@@ -131,30 +167,25 @@ impl Supervisor {
 
     fn member(&self, name: &str) -> Member {
         let (wanted, to_plugin) = watch::channel(None);
-        let (from_plugin, status) = watch::channel(Status::new(name));
-        let stats = self.shared.metrics.subscription(name);
-        let source = Arc::<SourceStats>::default();
+        let (from_plugin, counters, handle) = self.shared.handle(name);
         let alarm = from_plugin.clone();
-        let counters = Counters { subscription: stats.clone(), source: source.clone() };
         let plugin = Plugin::new(self.shared.clone(), to_plugin, from_plugin, counters);
         let life = plugin.run(self.drain.clone(), self.abort.clone());
-        self.tasks.spawn(async move {
-            if AssertUnwindSafe(life).catch_unwind().await.is_err() {
-                alarm.send_modify(Status::panicked);
-            }
-        });
-        Member { wanted, handle: PluginHandle { status, stats, source } }
+        self.tasks.spawn(guarded(life, alarm));
+        Member { wanted, handle }
     }
 
-    /// All plugins by name. One whose files are gone is among them until its
-    /// subscription is closed.
+    /// All plugins by name, and the routes. One whose files are gone is among them until
+    /// its subscription is closed.
     pub fn plugins(&self) -> Vec<PluginHandle> {
-        self.shared.members.lock().values().map(|m| m.handle.clone()).collect()
+        let members = self.shared.members.lock();
+        members.values().map(|m| &m.handle).chain(&self.routes).cloned().collect()
     }
 
-    /// The plugin called `name`.
+    /// The plugin or route called `name`.
     pub fn plugin(&self, name: &str) -> Option<PluginHandle> {
-        self.shared.members.lock().get(name).map(|m| m.handle.clone())
+        let member = self.shared.members.lock().get(name).map(|m| m.handle.clone());
+        member.or_else(|| self.routes.iter().find(|r| r.stats.name() == name).cloned())
     }
 
     /// What the couriers of delayed retries count, by connection.
@@ -191,6 +222,13 @@ impl Supervisor {
     /// uncommitted and is delivered again.
     pub fn abort_token(&self) -> CancellationToken {
         self.abort.clone()
+    }
+}
+
+/// Makes it known if `life` panics.
+async fn guarded(life: impl Future<Output = ()>, status: watch::Sender<Status>) {
+    if AssertUnwindSafe(life).catch_unwind().await.is_err() {
+        status.send_modify(Status::panicked);
     }
 }
 

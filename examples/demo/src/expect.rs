@@ -21,7 +21,7 @@ const INTERESTING: [&str; 11] = [
     "push",
 ];
 
-/// Events by their position in `github.webhooks`.
+/// Events by the number of their webhook.
 #[derive(Default)]
 pub struct Expected {
     /// Key of the typed event of each well-formed webhook.
@@ -36,21 +36,22 @@ pub struct Expected {
 }
 
 impl Expected {
-    pub fn of(webhooks: &[Webhook]) -> Self {
+    /// Of the webhooks that are published as `run`.
+    pub fn of(webhooks: &[Webhook], run: &str) -> Self {
         let mut expected = Self::default();
-        for (position, webhook) in (0..).zip(webhooks) {
+        for (number, webhook) in (0..).zip(webhooks) {
             let parsed = webhook.payload.as_str().and_then(|p| serde_json::from_str(p).ok());
             match parsed {
-                Some(body) => expected.add(position, &body),
+                Some(body) => expected.add(number, run, &body),
                 None => {
-                    expected.malformed.insert(position);
+                    expected.malformed.insert(number);
                 }
             }
         }
         expected
     }
 
-    fn add(&mut self, position: u64, body: &Value) {
+    fn add(&mut self, number: u64, run: &str, body: &Value) {
         let (event, payload) = (body["event"].as_str().unwrap_or_default(), &body["payload"]);
         let kind = match payload["action"].as_str() {
             Some(action) => format!("{event}.{action}"),
@@ -58,14 +59,14 @@ impl Expected {
         };
         let repository = payload["repository"]["full_name"].as_str();
         let organization = payload["organization"]["login"].as_str();
-        self.routed.insert(position, repository.or(organization).unwrap_or("none").to_owned());
+        self.routed.insert(number, repository.or(organization).unwrap_or("none").to_owned());
         if !INTERESTING.contains(&kind.as_str()) {
             self.skipped += 1;
         } else if repository.is_none() {
-            self.homeless.insert(position);
+            self.homeless.insert(number);
         } else {
-            self.notified.insert(position);
-            let id = format!("/github-router#github.webhooks/0/{position}");
+            self.notified.insert(number);
+            let id = format!("/github-router#{run}-{number}");
             if fnv1a(id.as_bytes()).is_multiple_of(20) {
                 self.retries += 2;
             }

@@ -1,20 +1,20 @@
 //! What did come out, read back from the topics and the admin API.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use sandbar_testkit::Runtime;
 use serde_json::Value;
 
-use crate::expect::Expected;
+use crate::{broker::Broker, expect::Expected};
 
 /// An event that a plugin published.
 struct Output {
-    /// Position of the webhook that it comes from.
+    /// Number of the webhook that it comes from.
     origin: u64,
     key: String,
     schema: u64,
-    /// Milliseconds from the input's arrival in the log to the output's.
+    /// Milliseconds from the webhook's publishing to the output's arrival.
     latency: u64,
 }
 
@@ -24,15 +24,16 @@ pub struct Plugin {
     pub version: String,
     pub counts: Value,
     pub reloads: u64,
-    outputs: Vec<Output>,
-    /// Positions, in its own topic, of its dead letters.
+    /// `None` where the broker lets nobody look at them.
+    outputs: Option<Vec<Output>>,
+    /// Numbers of the webhooks of its dead letters.
     dead: Vec<u64>,
     /// Inputs that it neither published for, nor skipped, nor buried.
     pub lost: u64,
     pub repeated: u64,
     /// Milliseconds.
-    pub p50: u64,
-    pub p99: u64,
+    pub p50: Option<u64>,
+    pub p99: Option<u64>,
 }
 
 pub struct Observed {
@@ -41,23 +42,19 @@ pub struct Observed {
 }
 
 impl Observed {
-    pub fn read(runtime: &Runtime) -> Result<Self> {
-        let webhooks = runtime.get_lines("/api/topics/github.webhooks/events")?;
-        let events = runtime.get_lines("/api/topics/github.events/events")?;
-        let notes = runtime.get_lines("/api/topics/github.notifications/events")?;
-
-        let arrived = webhooks.iter().filter_map(|e| Some((e["position"].as_u64()?, time(e))));
-        let arrived: HashMap<u64, u64> = arrived.collect();
-        let routed = outputs(&events, "", &arrived)?;
-        let routed_at = events.iter().zip(&routed).map(|(e, o)| (o.origin, time(e))).collect();
-        let noted = outputs(&notes, "/github-router#", &routed_at)?;
-        let router = Plugin::read(runtime, "router", routed)?;
-        let mut notifier = Plugin::read(runtime, "notifier", noted)?;
-        // a dead letter names its place in github.events: tell it by the webhook
-        for dead in &mut notifier.dead {
-            let event = events.iter().find(|e| e["position"] == *dead);
-            *dead = origin(event.context("a dead letter of no event")?, "")?;
-        }
+    /// What came of `run`, whose webhooks were published at the times of `published`.
+    pub fn read(runtime: &Runtime, broker: Broker, run: &str, published: &[u64]) -> Result<Self> {
+        let outputs = |topic: &str, source: &str| {
+            let Some(connection) = broker.readable(topic) else { return Ok(None) };
+            let path = format!("/api/topics/{topic}/events?connection={connection}");
+            let id = format!("{source}{run}-");
+            outputs(&runtime.get_lines(&path)?, &id, published).map(Some)
+        };
+        let routed = outputs("github.events", "")?;
+        let noted = outputs("github.notifications", "/github-router#")?;
+        let router = Plugin::read(runtime, "router", &format!("{run}-"), routed)?;
+        let homeless = format!("/github-router#{run}-");
+        let notifier = Plugin::read(runtime, "notifier", &homeless, noted)?;
         Ok(Self { router, notifier })
     }
 
@@ -92,22 +89,35 @@ impl Observed {
         };
         say(malformed > 0 && homeless + expected.retries > 0, "the stream tests too little");
         say(self.router.reloads == 1, "the router was not replaced exactly once");
-        let keys =
-            self.router.outputs.iter().all(|o| expected.routed.get(&o.origin) == Some(&o.key));
-        say(keys, "a typed event has another key than its repository");
-        let schemas: BTreeSet<u64> = self.router.outputs.iter().map(|o| o.schema).collect();
-        say(schemas == [1, 2].into(), "not both versions of the router have published");
-        say(versions_in_order(&self.router.outputs), "a key went back to the old version");
+        for output in [&self.router, &self.notifier].iter().filter_map(|p| p.outputs.as_ref()) {
+            let keys = output.iter().all(|o| expected.routed.get(&o.origin) == Some(&o.key));
+            say(keys, "an output has another key than its repository");
+        }
+        if let Some(outputs) = &self.router.outputs {
+            let schemas: BTreeSet<u64> = outputs.iter().map(|o| o.schema).collect();
+            say(schemas == [1, 2].into(), "not both versions of the router have published");
+            say(versions_in_order(outputs), "a key went back to the old version");
+        }
         wrong
     }
 }
 
 impl Plugin {
-    fn read(runtime: &Runtime, name: &'static str, outputs: Vec<Output>) -> Result<Self> {
+    fn read(
+        runtime: &Runtime,
+        name: &'static str,
+        id: &str,
+        outputs: Option<Vec<Output>>,
+    ) -> Result<Self> {
         let status = runtime.plugin(name).context("the plugin is gone")?;
-        let dead = runtime.get_lines(&format!("/api/topics/{name}.dlq/events")).unwrap_or_default();
-        let dead: Option<Vec<u64>> = dead.iter().map(original_position).collect();
-        let mut latencies: Vec<u64> = outputs.iter().map(|o| o.latency).collect();
+        let place = &status["subscriptions"][0]["dead_letters"];
+        let (topic, connection) = (place["topic"].as_str(), place["connection"].as_str());
+        let (topic, connection) = topic.zip(connection).context("no dead-letter topic")?;
+        let path = format!("/api/topics/{topic}/events?connection={connection}");
+        let dead = runtime.get_lines(&path)?;
+        let dead = dead.iter().filter_map(|letter| original_id(letter)?.strip_prefix(id));
+        let dead: Result<Vec<u64>, _> = dead.map(str::parse).collect();
+        let mut latencies: Vec<u64> = outputs.iter().flatten().map(|o| o.latency).collect();
         latencies.sort_unstable();
         let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied();
         Ok(Self {
@@ -115,26 +125,34 @@ impl Plugin {
             version: status["version"].as_str().unwrap_or("?").to_owned(),
             counts: status["counts"].clone(),
             reloads: status["reloads"].as_u64().unwrap_or(0),
-            dead: dead.context("a dead letter without its original position")?,
+            dead: dead.context("a dead letter with a foreign id")?,
             lost: 0,
             repeated: 0,
-            p50: at(50).unwrap_or(0),
-            p99: at(99).unwrap_or(0),
+            p50: at(50),
+            p99: at(99),
             outputs,
         }
         .counted())
     }
 
     /// Losses and repeats are counted on what the topics hold, not on what the
-    /// runtime says of itself.
+    /// runtime says of itself; where they cannot be read, what came after shows them.
     fn counted(mut self) -> Self {
-        let received = self.counts["received"].as_u64().unwrap_or(0);
-        let skipped = self.counts["skipped"].as_u64().unwrap_or(0);
-        let out: BTreeSet<u64> = self.outputs.iter().map(|o| o.origin).collect();
+        let count = |name: &str| self.counts[name].as_u64().unwrap_or(0);
+        let (received, skipped) = (count("received"), count("skipped"));
         let dead: BTreeSet<u64> = self.dead.iter().copied().collect();
-        let all = self.outputs.len() + self.dead.len();
-        self.repeated = (all - out.len() - dead.len()) as u64;
-        self.lost = received.saturating_sub(skipped + out.len() as u64 + dead.len() as u64);
+        let (all, out) = match &self.outputs {
+            Some(outputs) => {
+                let out: BTreeSet<u64> = outputs.iter().map(|o| o.origin).collect();
+                (outputs.len(), out.len())
+            }
+            None => {
+                let published = usize::try_from(count("published")).unwrap_or(usize::MAX);
+                (published, published)
+            }
+        };
+        self.repeated = (all - out + self.dead.len() - dead.len()) as u64;
+        self.lost = received.saturating_sub(skipped + (out + dead.len()) as u64);
         self
     }
 
@@ -151,8 +169,9 @@ impl Plugin {
                 wrong.push(format!("{name}: {} {what}, must be {must}", self.counts[*what]));
             }
         }
-        let found: BTreeSet<u64> = self.outputs.iter().map(|o| o.origin).collect();
-        if found != *outputs {
+        let found: Option<BTreeSet<u64>> =
+            self.outputs.as_ref().map(|outputs| outputs.iter().map(|o| o.origin).collect());
+        if let Some(found) = found.filter(|found| found != outputs) {
             let missing = outputs.difference(&found).count();
             let extra = found.difference(outputs).count();
             wrong.push(format!(
@@ -165,7 +184,7 @@ impl Plugin {
         if self.lost + self.repeated > 0 {
             wrong.push(format!("{name}: {} lost, {} repeated", self.lost, self.repeated));
         }
-        if !in_order(&self.outputs) {
+        if self.outputs.as_deref().is_some_and(|outputs| !in_order(outputs)) {
             wrong.push(format!("{name}: outputs of a key are out of order"));
         }
     }
@@ -181,35 +200,40 @@ fn versions_in_order(outputs: &[Output]) -> bool {
     outputs.iter().all(|o| last.insert(&o.key, o.schema).is_none_or(|before| before <= o.schema))
 }
 
-fn outputs(events: &[Value], prefix: &str, inputs: &HashMap<u64, u64>) -> Result<Vec<Output>> {
+/// Those of `events` whose id begins with `id`, in their order.
+fn outputs(events: &[Value], id: &str, published: &[u64]) -> Result<Vec<Output>> {
     let read = |event: &Value| {
-        let origin = origin(event, prefix)?;
-        let arrived = inputs.get(&origin).context("an output of no input")?;
-        let payload = event["payload"].as_str().context("an output that is no text")?;
-        let payload: Value = serde_json::from_str(payload)?;
-        Ok(Output {
-            origin,
-            key: event["key"].as_str().context("an output without a key")?.to_owned(),
-            schema: payload["schema"].as_u64().unwrap_or(1),
-            latency: time(event).saturating_sub(*arrived),
-        })
+        let number = event["attributes"]["id"].as_str()?.strip_prefix(id)?;
+        Some(output(event, number, published))
     };
-    events.iter().map(read).collect()
+    events.iter().filter_map(read).collect()
 }
 
-/// Position of the webhook that an event comes from, told by its id.
-fn origin(event: &Value, prefix: &str) -> Result<u64> {
-    let id = event["attributes"]["id"].as_str().context("an output without an id")?;
-    let position = id.strip_prefix(prefix).and_then(|id| id.strip_prefix("github.webhooks/0/"));
-    Ok(position.with_context(|| format!("an output with the foreign id {id}"))?.parse()?)
+fn output(event: &Value, number: &str, published: &[u64]) -> Result<Output> {
+    let origin: u64 = number.parse().context("an output with a foreign id")?;
+    let published = published.get(usize::try_from(origin)?).context("an output of no input")?;
+    let payload = event["payload"].as_str().context("an output that is no text")?;
+    let payload: Value = serde_json::from_str(payload)?;
+    Ok(Output {
+        origin,
+        key: event["key"].as_str().context("an output without a key")?.to_owned(),
+        schema: payload["schema"].as_u64().unwrap_or(1),
+        latency: arrival(event).saturating_sub(*published),
+    })
 }
 
-fn original_position(letter: &Value) -> Option<u64> {
-    let headers = letter["headers"].as_array()?;
-    let offset = headers.iter().find(|h| h[0] == "__dlq.errors.offset")?;
-    offset[1].as_str()?.parse().ok()
+/// Id of the event that was dead-lettered.
+fn original_id(letter: &Value) -> Option<&str> {
+    header(letter, "sandbar-dlq-event-id")
 }
 
-fn time(event: &Value) -> u64 {
-    event["timestamp"].as_u64().unwrap_or(0)
+/// When it reached the broker, whose time a route carries on.
+fn arrival(event: &Value) -> u64 {
+    let carried = header(event, "sandbar-timestamp-ms").and_then(|time| time.parse().ok());
+    carried.or(event["timestamp"].as_u64()).unwrap_or(0)
+}
+
+fn header<'a>(event: &'a Value, name: &str) -> Option<&'a str> {
+    let headers = event["headers"].as_array()?;
+    headers.iter().find(|h| h[0] == name)?[1].as_str()
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::IsTerminal,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -10,8 +10,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sandbar_testkit::Runtime;
 use serde_json::{Value, json};
 
-/// How often the 329 webhooks are published.
-const ROUNDS: usize = 30;
 /// One malformed event follows after so many webhooks.
 const MALFORMED_EVERY: usize = 500;
 /// Events per second: slow enough to watch, and to replace a plugin in mid-stream.
@@ -25,11 +23,11 @@ pub struct Webhook {
     pub payload: Value,
 }
 
-/// All events, in the order of publishing: the position of each is its index.
-pub fn webhooks() -> Result<Vec<Webhook>> {
+/// All events, in the order of publishing: the number of each is its index.
+pub fn webhooks(rounds: usize) -> Result<Vec<Webhook>> {
     let lines: Vec<&str> = include_str!("../../data/github-webhooks.ndjson").lines().collect();
     let mut webhooks = Vec::new();
-    for (n, line) in lines.iter().cycle().take(lines.len() * ROUNDS).enumerate() {
+    for (n, line) in lines.iter().cycle().take(lines.len() * rounds).enumerate() {
         let body: Value = serde_json::from_str(line)?;
         let payload = &body["payload"];
         let repository = payload["repository"]["full_name"].as_str();
@@ -47,12 +45,14 @@ pub fn webhooks() -> Result<Vec<Webhook>> {
 }
 
 /// Publishes at [`RATE`], calling `halfway` in the middle, and shows how far
-/// everybody is.
+/// everybody is. The id of an event is `RUN-NUMBER`. Answers when each was published, in
+/// milliseconds since the Unix epoch.
 pub fn run(
     runtime: &Runtime,
     webhooks: &[Webhook],
+    run: &str,
     halfway: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<u64>> {
     let bar = ProgressBar::new(webhooks.len() as u64);
     bar.set_style(ProgressStyle::with_template(
         "{elapsed_precise} {bar:32} {pos}/{len} published, {per_sec}{msg}",
@@ -63,11 +63,15 @@ pub fn run(
     }
     let began = Instant::now();
     let mut halfway = Some(halfway);
+    let mut published = Vec::with_capacity(webhooks.len());
     for (n, batch) in webhooks.chunks(BATCH).enumerate() {
-        let body: String = batch
-            .iter()
-            .map(|w| format!("{}\n", json!({"key": w.key, "payload": w.payload})))
-            .collect();
+        let line = |(number, w): (usize, &Webhook)| {
+            let attributes = json!({"id": format!("{run}-{number}")});
+            format!("{}\n", json!({"key": w.key, "payload": w.payload, "attributes": attributes}))
+        };
+        let body: String = (n * BATCH..).zip(batch).map(line).collect();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        published.resize(published.len() + batch.len(), u64::try_from(now.as_millis())?);
         let answer = runtime.post("/api/topics/github.webhooks/events", body.as_bytes())?;
         ensure!(answer["published"] == batch.len(), "publishing failed: {answer}");
         bar.inc(batch.len() as u64);
@@ -86,7 +90,7 @@ pub fn run(
         crate::pause(due.saturating_sub(began.elapsed()));
     }
     bar.finish();
-    Ok(())
+    Ok(published)
 }
 
 fn progress(runtime: &Runtime) -> Option<String> {

@@ -39,7 +39,7 @@ pub fn print(observed: &Observed) {
     }
     println!();
     println!(
-        "times are from the event's arrival in the log to that of its output, retries included"
+        "times are from the publishing of a webhook to the arrival of the output, retries included"
     );
 }
 
@@ -57,7 +57,11 @@ fn row(plugin: &Plugin) -> [String; 12] {
         count("dead_lettered"),
         plugin.reloads.to_string(),
         plugin.lost.to_string(),
-        plugin.p50.to_string(),
-        plugin.p99.to_string(),
+        time(plugin.p50),
+        time(plugin.p99),
     ]
+}
+
+fn time(milliseconds: Option<u64>) -> String {
+    milliseconds.map_or_else(|| "-".to_owned(), |ms| ms.to_string())
 }

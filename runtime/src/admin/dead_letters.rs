@@ -87,7 +87,7 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Listing>, ApiError> {
-    let connection = admin.connection(query.connection.as_deref())?;
+    let connection = admin.dead_letter_connection(query.connection.as_deref())?;
     let filter = Filter::new(Criteria {
         plugin: query.plugin,
         version: query.version,
@@ -160,7 +160,7 @@ async fn find<'a>(
     query: &OnConnection,
     (topic, partition, position): &(String, u32, u64),
 ) -> Result<(&'a Arc<dyn Connection>, Event), ApiError> {
-    let connection = admin.connection(query.connection.as_deref())?;
+    let connection = admin.dead_letter_connection(query.connection.as_deref())?;
     let found = redrive::find(connection.as_ref(), topic, *partition, *position).await?;
     let missing = || ApiError::not_found(format!("no event at {topic}/{partition}/{position}"));
     Ok((connection, found.ok_or_else(missing)?))
@@ -173,7 +173,7 @@ pub(super) async fn purge(
     Query(query): Query<OnConnection>,
     Json(request): Json<PurgeRequest>,
 ) -> Result<Json<Purged>, ApiError> {
-    let connection = admin.connection(query.connection.as_deref())?;
+    let connection = admin.dead_letter_connection(query.connection.as_deref())?;
     Ok(Json(redrive::purge(connection.as_ref(), &topic, &request).await?))
 }
 
@@ -187,7 +187,7 @@ pub(super) async fn release(
     let config = plugin.status().config.clone().ok_or_else(|| {
         ApiError::not_found(format!("plugin `{name}` is not loaded, so its group is not known"))
     })?;
-    let connection = admin.connection(Some(&config.connection))?;
+    let connection = admin.connection(Some(&config.notes_connection))?;
     let released = redrive::release(connection.as_ref(), &config.group, &request).await?;
     Ok(Json(Released { group: config.group.clone(), released }))
 }

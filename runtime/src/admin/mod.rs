@@ -68,6 +68,11 @@ impl Admin {
         })
     }
 
+    /// The connection called `name`, by default the one where dead letters are kept.
+    fn dead_letter_connection(&self, name: Option<&str>) -> Result<&Arc<dyn Connection>, ApiError> {
+        self.connection(Some(name.unwrap_or_else(|| self.config.dead_letter_connection())))
+    }
+
     /// Where dead letters go that lie on `home`, as the plugins are configured now.
     fn routes(&self, home: &Arc<dyn Connection>) -> Routes {
         let mut routes = Routes::new(home.clone());

@@ -9,7 +9,7 @@ use sandbar_core::{PartitionId, ResumeFrom};
 
 use super::{Admin, PATIENCE, error::ApiError};
 use crate::{
-    api::{Cursor, Place, Plugin, Plugins, Subscription},
+    api::{Cursor, Kind, Place, Plugin, Plugins, Subscription},
     config::PluginConfig,
     connections::Connections,
     supervisor::PluginHandle,
@@ -49,6 +49,7 @@ async fn view(plugin: &PluginHandle, connections: &Connections) -> Plugin {
     let time = |t| humantime::format_rfc3339_millis(t).to_string();
     Plugin {
         name: status.name.clone(),
+        kind: Kind::of(&status.name),
         state: status.state,
         reason: status.reason.clone(),
         file: status.file.display().to_string(),

@@ -19,7 +19,7 @@ pub(super) async fn start(
     Query(query): Query<OnConnection>,
     Json(request): Json<RedriveRequest>,
 ) -> Result<(StatusCode, Json<Job>), ApiError> {
-    let connection = admin.connection(query.connection.as_deref())?;
+    let connection = admin.dead_letter_connection(query.connection.as_deref())?;
     let group_of = |plugin: &str| {
         let plugin = admin.supervisor.plugin(plugin)?;
         Some(plugin.status().config.as_ref()?.group.clone())
@@ -39,7 +39,7 @@ pub(super) async fn list(
     Path(topic): Path<String>,
     Query(query): Query<OnConnection>,
 ) -> Result<Json<Redrives>, ApiError> {
-    let connection = admin.connection(query.connection.as_deref())?;
+    let connection = admin.dead_letter_connection(query.connection.as_deref())?;
     Ok(Json(Redrives { redrives: admin.redrives.of(connection.name(), &topic) }))
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn show(
     Path((topic, job)): Path<(String, String)>,
     Query(query): Query<OnConnection>,
 ) -> Result<Json<Job>, ApiError> {
-    let connection = admin.connection(query.connection.as_deref())?;
+    let connection = admin.dead_letter_connection(query.connection.as_deref())?;
     let found = admin.redrives.get(connection.name(), &topic, &job);
     found.map(Json).ok_or_else(|| missing(&topic, &job))
 }
@@ -60,7 +60,7 @@ pub(super) async fn cancel(
     Path((topic, job)): Path<(String, String)>,
     Query(query): Query<OnConnection>,
 ) -> Result<Json<Job>, ApiError> {
-    let connection = admin.connection(query.connection.as_deref())?;
+    let connection = admin.dead_letter_connection(query.connection.as_deref())?;
     let stopped = admin.redrives.cancel(connection.name(), &topic, &job).await;
     stopped.map(Json).ok_or_else(|| missing(&topic, &job))
 }

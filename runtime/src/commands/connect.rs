@@ -108,7 +108,7 @@ pub async fn probe(global: &Global, config: &Config, name: &str) -> Result<()> {
         return Ok(());
     }
     let connection = open(global, config, Some(name)).await?;
-    connection.topics().await?;
+    connections::answers(connection.as_ref()).await?;
     connection.close().await;
     Ok(())
 }

@@ -94,7 +94,7 @@ enum Command {
     Tail(tail::TailArgs),
     /// List topics
     Topics(topics::TopicsArgs),
-    /// List, inspect and build plugins
+    /// List, inspect, begin and build plugins
     #[command(subcommand, visible_alias = "plugin")]
     Plugins(plugins::PluginsCommand),
     /// Look at dead letters
@@ -119,7 +119,10 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Schema(args) => schema::schema(&args, &global),
         Command::Completions(args) => shell::completions(&args, &global),
         Command::Man(args) => shell::man(&args, &global),
-        Command::Plugins(plugins::PluginsCommand::Build(args)) => plugins::build(&args, &global),
+        Command::Plugins(plugins::PluginsCommand::New(args)) => plugins::new::new(&args, &global),
+        Command::Plugins(plugins::PluginsCommand::Build(args)) => {
+            plugins::build::build(&args, &global)
+        }
         Command::Run(args) => run::run(&args, &global),
         Command::Validate(args) => async_command(validate::validate(&args, &global)),
         Command::Publish(args) => async_command(publish::publish(&args, &global)),

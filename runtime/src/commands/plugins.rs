@@ -1,4 +1,7 @@
-//! `sandbar plugins list`, `inspect` and `build`
+//! `sandbar plugins list` and `inspect`; `new` and `build` in files of their own
+
+pub mod build;
+pub mod new;
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +13,6 @@ use sandbar::{
     config::{Config, redacted},
     plugin_file,
 };
-use sandbar_toolchain::BuildRequest;
 use serde_json::{Value, json};
 
 use super::{
@@ -24,8 +26,10 @@ pub enum PluginsCommand {
     List,
     /// Show what a plugin file imports, what it says of itself, and the settings it gets
     Inspect(InspectArgs),
-    /// Build plugins from Rust source
-    Build(BuildArgs),
+    /// Begin a plugin: a folder with a handler, a test and what its build needs
+    New(new::NewArgs),
+    /// Build a plugin from source, with the toolchain of its language
+    Build(build::BuildArgs),
 }
 
 #[derive(Debug, Args)]
@@ -34,54 +38,12 @@ pub struct InspectArgs {
     plugin: String,
 }
 
-#[derive(Debug, Args)]
-pub struct BuildArgs {
-    /// The plugin's crate, or a folder of its workspace
-    #[arg(default_value = ".")]
-    dir: PathBuf,
-    /// Package to build, several times for several; the one in DIR by default
-    #[arg(short, long = "package", value_name = "NAME", env = "SANDBAR_BUILD_PACKAGE")]
-    packages: Vec<String>,
-    /// Folder that receives NAME.wasm
-    #[arg(long, value_name = "DIR", env = "SANDBAR_BUILD_OUT")]
-    out: PathBuf,
-    /// Cargo features, separated by commas
-    #[arg(long, value_name = "NAMES", env = "SANDBAR_BUILD_FEATURES", value_delimiter = ',')]
-    features: Vec<String>,
-    /// Cargo profile
-    #[arg(long, value_name = "NAME", env = "SANDBAR_BUILD_PROFILE", default_value = "release")]
-    profile: String,
-    /// Build the packages' examples instead: each with crate-type cdylib is a plugin
-    #[arg(long, env = "SANDBAR_BUILD_EXAMPLES")]
-    examples: bool,
-    /// Cargo's target folder
-    #[arg(long, value_name = "DIR", env = "SANDBAR_BUILD_TARGET_DIR")]
-    target_dir: Option<PathBuf>,
-    /// Put before each plugin's name
-    #[arg(
-        long,
-        value_name = "TEXT",
-        env = "SANDBAR_BUILD_PREFIX",
-        default_value = "",
-        hide_default_value = true
-    )]
-    prefix: String,
-    /// Put after each plugin's name
-    #[arg(
-        long,
-        value_name = "TEXT",
-        env = "SANDBAR_BUILD_SUFFIX",
-        default_value = "",
-        hide_default_value = true
-    )]
-    suffix: String,
-}
-
 pub async fn plugins(command: &PluginsCommand, global: &Global) -> Result<()> {
     match command {
         PluginsCommand::List => list(global).await,
         PluginsCommand::Inspect(args) => inspect(args, global).await,
-        PluginsCommand::Build(args) => build(args, global),
+        PluginsCommand::New(args) => new::new(args, global),
+        PluginsCommand::Build(args) => build::build(args, global),
     }
 }
 
@@ -249,29 +211,6 @@ fn print_tree(out: Output, value: &Value, depth: usize) -> Result<()> {
             }
             other => out.line(format_args!("{indent}{key}: {other}"))?,
         }
-    }
-    Ok(())
-}
-
-pub fn build(args: &BuildArgs, global: &Global) -> Result<()> {
-    let request = BuildRequest {
-        packages: args.packages.clone(),
-        features: args.features.clone(),
-        profile: args.profile.clone(),
-        examples: args.examples,
-        target_dir: args.target_dir.clone(),
-        prefix: args.prefix.clone(),
-        suffix: args.suffix.clone(),
-        ..BuildRequest::new(&args.dir, &args.out)
-    };
-    let built = sandbar_toolchain::build(&request)?;
-    let out = global.out();
-    if out.is_json() {
-        return out.document(&json!({ "plugins": built }));
-    }
-    for plugin in built {
-        let note = if plugin.changed { "" } else { ", unchanged" };
-        out.line(format_args!("{} ({} bytes{note})", plugin.path.display(), plugin.size))?;
     }
     Ok(())
 }

@@ -127,7 +127,8 @@ async fn check(
 ) -> Result<Option<PluginConfig>> {
     if !plugin_file::is_valid_name(name) {
         anyhow::bail!(
-            "`{name}` cannot be part of a group's name: use letters, digits, `.`, `_`, `-`"
+            "`{name}` cannot be part of a group's name: use letters, digits, `.`, `_`, `-`, and not \
+             `route.` first"
         );
     }
     let contents = plugin_file::read(file)?;

@@ -12,7 +12,7 @@ use sandbar_wasm::Limits;
 use toml::Spanned;
 
 use super::{
-    Config, ConfigError, ConnectionConfig, DeadLetters, FILE_NAME, PluginConfig,
+    Config, ConfigError, ConnectionConfig, DeadLetters, FILE_NAME, PluginConfig, ROUTE,
     error::suggestion,
     layers::{Layer, mistake},
     settings::{
@@ -50,9 +50,12 @@ pub(super) fn complete(
         Some(OrderingSetting::Key) | None => Ordering::Key,
     };
     let built_in = SubscriptionConfig::new(name, input.as_str());
+    let dead_letter = new.dead_letters(s.dead_letter, &input, &topics, ordering)?;
+    let keeps_notes = if new.retains(&input) { &input } else { &dead_letter.connection };
     Ok(PluginConfig {
         enabled: s.enabled.unwrap_or(true),
-        dead_letter: new.dead_letters(s.dead_letter, &input, &topics, ordering)?,
+        notes_connection: keeps_notes.clone(),
+        dead_letter,
         topics,
         publish: names(s.publish),
         output_connection: new.connection(s.output_connection, &input)?,
@@ -106,6 +109,40 @@ impl Completion<'_> {
         }
     }
 
+    fn retains(&self, connection: &str) -> bool {
+        self.config.connections.get(connection).is_some_and(ConnectionConfig::retains)
+    }
+
+    /// Whether a later event of `connection` has a higher position.
+    fn numbers_events(&self, connection: &str) -> bool {
+        !matches!(self.config.connections.get(connection), Some(ConnectionConfig::Sqs(_)))
+    }
+
+    fn cannot_halt(&self, needs: &str, label: &str) -> ConfigError {
+        mistake(
+            self.layers,
+            |s| s.dead_letter.on_dead_letter.as_ref().map(Spanned::span),
+            format!("{}: `halt-key` needs {needs}", self.title()),
+            label,
+        )
+    }
+
+    /// Who is meant, in messages.
+    fn title(&self) -> String {
+        match self.name.strip_prefix(ROUTE) {
+            Some(name) => format!("route `{name}`"),
+            None => format!("plugin `{}`", self.name),
+        }
+    }
+
+    /// Where its settings are, in messages.
+    fn file(&self) -> String {
+        match self.name.starts_with(ROUTE) {
+            true => format!("in {FILE_NAME}"),
+            false => format!("in {}.toml", self.name),
+        }
+    }
+
     fn dead_letters(
         &self,
         s: DeadLetterSettings,
@@ -115,14 +152,18 @@ impl Completion<'_> {
     ) -> Result<DeadLetters, ConfigError> {
         let name = self.name;
         let topic = s.topic.map_or_else(|| format!("{name}.dlq"), |t| t.0);
-        let connection = self.connection(s.connection, input)?;
+        let connection = self.connection(s.connection, self.config.keeper_of(input))?;
         if let Some(pattern) = topics.iter().find(|pattern| topic_matches(pattern, &topic))
             && connection == input
         {
             return Err(ConfigError::new(format!(
-                "plugin `{name}` would handle its own dead letters: `{pattern}` in its topics matches `{topic}`"
+                "{} would handle its own dead letters: `{pattern}` in its topics matches `{topic}`",
+                self.title()
             ))
-            .with_help(format!("narrow `topics` or set another `dead-letter.topic` in {name}.toml")));
+            .with_help(format!(
+                "narrow `topics` or set another `dead-letter.topic` {}",
+                self.file()
+            )));
         }
         let on_dead_letter = match s.on_dead_letter.map(Spanned::into_inner) {
             Some(OnDeadLetterSetting::HaltKey) if ordering == Ordering::None => {
@@ -137,6 +178,27 @@ impl Completion<'_> {
                         "without an order, later events of the key are handled before it is halted: \
                          set `ordering = \"key\"`, or `on-dead-letter = \"continue\"`",
                     ));
+            }
+            Some(OnDeadLetterSetting::HaltKey) if !self.numbers_events(input) => {
+                return Err(self
+                    .cannot_halt(
+                        "events with positions in their order",
+                        &format!("`{input}` has none: nobody can tell which events came later"),
+                    )
+                    .with_help("set `on-dead-letter = \"continue\"`"));
+            }
+            Some(OnDeadLetterSetting::HaltKey)
+                if !self.retains(input) && !self.retains(&connection) =>
+            {
+                return Err(self
+                    .cannot_halt(
+                        "a connection that retains events",
+                        &format!("neither `{input}` nor `{connection}` can hold the list of halted keys"),
+                    )
+                    .with_help(format!(
+                        "leave `dead-letter.connection` out, which then is `{}`, or name one of type log, kafka or nats",
+                        self.config.keeper_of(input)
+                    )));
             }
             Some(OnDeadLetterSetting::HaltKey) => OnDeadLetter::HaltKey,
             Some(OnDeadLetterSetting::Continue) | None => OnDeadLetter::Continue,
@@ -169,6 +231,16 @@ impl Completion<'_> {
     ) -> Result<Vec<RetryTier>, ConfigError> {
         match s.through.as_ref().map(Spanned::get_ref) {
             Some(RetryThrough::Memory) | None => Ok(Vec::new()),
+            Some(RetryThrough::Topics) if !self.retains(input) => Err(mistake(
+                self.layers,
+                |s| s.retry.through.as_ref().map(Spanned::span),
+                format!(
+                    "{}: `retry.through = \"topics\"` needs a connection that retains events",
+                    self.title()
+                ),
+                &format!("`{input}` does not: what waits there would be out of sight"),
+            )
+            .with_help("set `through = \"memory\"`: the broker keeps what waits there, too")),
             Some(RetryThrough::Topics) if ordering == Ordering::None => {
                 let prefix = &self.config.group_prefix;
                 let connection = self.config.connections.get(input);
@@ -233,7 +305,7 @@ impl Completion<'_> {
         mistake(
             self.layers,
             place,
-            format!("plugin `{}`: `{setting}` needs another ordering than `{is}`", self.name),
+            format!("{}: `{setting}` needs another ordering than `{is}`", self.title()),
             &format!("works with {needed} only"),
         )
     }

@@ -11,8 +11,14 @@ use toml::{
 use super::{
     env::{Lookup, interpolate},
     error::{ConfigError, Text, suggestion},
-    settings::{ConnectionSettings, FileSettings, KafkaSettings, LogSettings, PluginSettings},
+    settings::{
+        ConnectionSettings, FileSettings, KafkaSettings, LogSettings, NatsSettings, PluginSettings,
+        RabbitMqSettings, SqsSettings,
+    },
 };
+
+/// Types of connections.
+const TYPES: [&str; 5] = ["log", "kafka", "nats", "rabbitmq", "sqs"];
 
 /// Reads `sandbar.toml`.
 ///
@@ -64,6 +70,16 @@ fn typed<T: DeserializeOwned>(text: &Text, table: Spanned<DeTable<'_>>) -> Resul
     T::deserialize(Deserializer::from(table)).map_err(|e| explain(text, &e))
 }
 
+/// The cargo feature that brings this type of connection, where the build is without it.
+fn missing_feature(kind: &str) -> Option<&'static str> {
+    match kind {
+        "nats" if !cfg!(feature = "nats") => Some("nats"),
+        "rabbitmq" if !cfg!(feature = "rabbitmq") => Some("rabbitmq"),
+        "sqs" if !cfg!(feature = "sqs") => Some("sqs"),
+        _ => None,
+    }
+}
+
 fn connections_of(
     text: &Text,
     value: Spanned<DeValue<'_>>,
@@ -83,7 +99,6 @@ fn connection<'t>(
     name: &Spanned<std::borrow::Cow<'t, str>>,
     mut value: Spanned<DeValue<'t>>,
 ) -> Result<ConnectionSettings, ConfigError> {
-    const TYPES: [&str; 2] = ["log", "kafka"];
     let kind = match value.get_mut() {
         DeValue::Table(table) => table.remove("type"),
         _ => None,
@@ -92,17 +107,29 @@ fn connection<'t>(
         let message = format!("connection `{}` has no type", name.get_ref());
         return Err(text
             .error(name.span(), message, "this connection")
-            .with_help("add `type = \"log\"` or `type = \"kafka\"`"));
+            .with_help(format!("add `type = \"TYPE\"`, one of `{}`", TYPES.join("`, `"))));
     };
+    let found = kind.get_ref().as_str().unwrap_or_default();
+    if let Some(feature) = missing_feature(found) {
+        return Err(text
+            .error(
+                kind.span(),
+                format!("connection type `{found}` is not in this build"),
+                "needed here",
+            )
+            .with_help(format!("build sandbar with the cargo feature `{feature}`")));
+    }
     let value = ValueDeserializer::from(value);
-    let read = match kind.get_ref().as_str() {
-        Some("log") => LogSettings::deserialize(value).map(ConnectionSettings::Log),
-        Some("kafka") => KafkaSettings::deserialize(value).map(ConnectionSettings::Kafka),
+    let read = match found {
+        "log" => LogSettings::deserialize(value).map(ConnectionSettings::Log),
+        "kafka" => KafkaSettings::deserialize(value).map(ConnectionSettings::Kafka),
+        "nats" => NatsSettings::deserialize(value).map(ConnectionSettings::Nats),
+        "rabbitmq" => RabbitMqSettings::deserialize(value).map(ConnectionSettings::RabbitMq),
+        "sqs" => SqsSettings::deserialize(value).map(ConnectionSettings::Sqs),
         other => {
-            let found = other.unwrap_or_default();
             return Err(text
-                .error(kind.span(), format!("unknown connection type `{found}`"), "not a type")
-                .with_help(suggestion(found, TYPES)));
+                .error(kind.span(), format!("unknown connection type `{other}`"), "not a type")
+                .with_help(suggestion(other, TYPES)));
         }
     };
     read.map_err(|e| match e.message().strip_prefix("missing field ") {

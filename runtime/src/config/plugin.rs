@@ -12,7 +12,7 @@ use sandbar_pipeline::{
 };
 use sandbar_wasm::{Grant, Limits};
 
-use super::{redacted, settings::DeliveryMode};
+use super::{ROUTE, redacted, settings::DeliveryMode};
 
 /// What one plugin gets, complete.
 #[derive(Clone, PartialEq)]
@@ -52,6 +52,9 @@ pub struct PluginConfig {
     pub retry_tiers: Vec<RetryTier>,
     /// What follows the last failed attempt.
     pub dead_letter: DeadLetters,
+    /// Connection of its notes on halted keys: its own where that retains events, else
+    /// that of its dead letters.
+    pub notes_connection: String,
     /// How long handled events are remembered; `None`: not at all.
     pub dedup: Option<Duration>,
     /// When to stop trying because nothing works.
@@ -78,6 +81,11 @@ pub struct DeadLetters {
 }
 
 impl PluginConfig {
+    /// Whether it is a route, which is named with [`ROUTE`] first.
+    pub fn is_route(&self) -> bool {
+        self.name.starts_with(ROUTE)
+    }
+
     /// Topic of its dead letters, `None` where it makes none.
     pub fn dead_letter_topic(&self) -> Option<&str> {
         (self.dead_letter.on_exhausted == OnExhausted::DeadLetter)

@@ -1,26 +1,27 @@
 //! The configuration as it is written: every key optional, nothing resolved.
 
+mod connection;
 mod plugin;
+mod route;
 
-use std::{
-    collections::BTreeMap,
-    num::{NonZeroU16, NonZeroU32},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use connection::{
+    ConnectionSettings, ExchangeSetting, KafkaSettings, LogSettings, NatsSettings, QueueArgument,
+    RabbitMqSettings, RedriveSetting, RetentionSettings, SqsSettings,
+};
 pub use plugin::{
     BreakerSettings, DeadLetterSettings, DedupSettings, DeliveryMode, DialectSetting,
     ExhaustedSetting, LimitSettings, OnDeadLetterSetting, OrderingSetting, PluginSettings,
     RetrySettings, RetryThrough, StartSetting,
 };
+pub use route::{RouteEnd, RouteSettings, RouteStart};
 
-use super::units::{
-    Address, ConfigText, GroupPrefix, OrUnlimited, Period, PositivePeriod, RetryTiers, Size,
-};
+use super::units::{Address, GroupPrefix, Period, PositivePeriod};
 
 /// `sandbar.toml`. Without the file, every key has its default.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -57,6 +58,8 @@ pub struct FileSettings {
     pub defaults: PluginSettings,
     /// Settings of single plugins, by plugin name (the file's name without `.wasm`).
     pub plugin: BTreeMap<String, PluginSettings>,
+    /// What is passed on from one connection to another without a plugin.
+    pub route: Vec<RouteSettings>,
 }
 
 /// `[admin]`.
@@ -124,67 +127,4 @@ pub enum WatchMode {
     Native,
     /// A look every interval.
     Poll,
-}
-
-/// `[connections.NAME]`: one broker.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum ConnectionSettings {
-    /// The embedded durable log.
-    Log(LogSettings),
-    /// Apache Kafka, or what speaks its protocol.
-    Kafka(KafkaSettings),
-}
-
-/// A connection of type `log`.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct LogSettings {
-    /// Where the log is kept. Relative to the data folder; named after the
-    /// connection by default.
-    pub path: Option<PathBuf>,
-    /// Partitions of topics that are created; 1 by default.
-    pub partitions: Option<NonZeroU32>,
-    /// How long events stay, whether they were handled or not.
-    pub retention: RetentionSettings,
-    /// How long events wait in topics whose `retry.through` is `topics`: one topic for
-    /// each delay, for all plugins together. `["5s", "30s", "5m"]` by default.
-    pub retry_tiers: Option<RetryTiers>,
-}
-
-/// What a log keeps. The limit that is reached first counts.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct RetentionSettings {
-    /// Events older than this are removed, or `unlimited`; `7d` by default.
-    pub age: Option<OrUnlimited<Period>>,
-    /// The oldest events of a topic that holds more than this are removed, or
-    /// `unlimited`, which is the default.
-    pub size: Option<OrUnlimited<Size>>,
-}
-
-/// A connection of type `kafka`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct KafkaSettings {
-    /// Addresses to start from: `host:port`, separated by commas.
-    #[schemars(with = "String")]
-    pub brokers: Spanned<String>,
-    /// Whether topics that do not exist are created; `false` by default.
-    #[serde(default)]
-    pub create_topics: Option<bool>,
-    /// Partitions of topics that are created; the broker's default if left out.
-    #[serde(default)]
-    pub partitions: Option<NonZeroU32>,
-    /// Replicas of topics that are created; the broker's default if left out.
-    #[serde(default)]
-    pub replication: Option<NonZeroU16>,
-    /// Properties of librdkafka (`security.protocol`, `sasl.username`, ...), handed on as they are.
-    #[serde(default)]
-    #[schemars(with = "BTreeMap<String, ConfigText>")]
-    pub properties: BTreeMap<Spanned<String>, ConfigText>,
-    /// How long events wait in topics whose `retry.through` is `topics`: one topic for
-    /// each delay, for all plugins together. `["5s", "30s", "5m"]` by default.
-    #[serde(default)]
-    pub retry_tiers: Option<RetryTiers>,
 }

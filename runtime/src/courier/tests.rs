@@ -5,7 +5,8 @@ use std::{
 
 use bytes::Bytes;
 use sandbar_core::{
-    Event, Header, Outgoing, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source, TopicInfo,
+    Event, Guarantees, Header, Outgoing, PartitionId, ReadFrom, Reader, ResumeFrom, Sink, Source,
+    TopicInfo,
 };
 use sandbar_pipeline::Reason;
 use sandbar_store::{Log, LogConfig};
@@ -113,6 +114,10 @@ impl Watched {
 impl Connection for Watched {
     fn name(&self) -> &str {
         self.log.name()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.log.guarantees()
     }
 
     async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {

@@ -160,6 +160,10 @@ impl Connection for Plain {
         self.inner.name()
     }
 
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { atomic_effects: self.steps.atomic, ..self.inner.guarantees() }
+    }
+
     async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {
         let inner = self.inner.subscribe(spec).await?;
         Ok(Box::new(PlainSource { inner, steps: Arc::clone(&self.steps) }))

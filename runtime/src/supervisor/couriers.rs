@@ -58,6 +58,10 @@ impl Couriers {
     /// Starts a courier where retries wait from an earlier life, whether or not a plugin
     /// that is here now would send any.
     pub(super) async fn resume(&self, config: &Config, connection: &Arc<dyn Connection>) {
+        if !connection.guarantees().retained {
+            // no retry waits in topics there
+            return;
+        }
         let topics = loop {
             match connection.topics().await {
                 Ok(topics) => break topics,

@@ -112,10 +112,7 @@ impl Plugin {
     fn subscription_ended(&mut self, end: Result<RunEnd, String>) {
         let since = self.running.take().map(|r| r.since);
         self.backoff.failed(since);
-        let reason = match end {
-            Ok(end) => format!("the subscription ended ({end:?})"),
-            Err(reason) => reason,
-        };
+        let reason = running::why(end);
         warn!(plugin = self.name, reason, "the subscription failed, it is opened again soon");
         self.is(State::Failed, Some(reason));
     }
@@ -206,7 +203,7 @@ impl Plugin {
     /// Opens the subscription of what is in service.
     async fn open(&mut self) {
         let Some(Service { config, slot, .. }) = &self.service else { return };
-        match running::open(&self.shared, config, slot, &self.counters).await {
+        match running::open(&self.shared, config, slot.clone(), &self.counters).await {
             Ok(running) => {
                 self.note_inbox(&running);
                 self.running = Some(running);
@@ -238,17 +235,8 @@ impl Plugin {
     /// Drains and closes the subscription; the broker keeps its cursor. `hurry`
     /// may cut the time short.
     async fn close(&mut self, hurry: impl Future<Output = Duration>) {
-        let Some(running) = &mut self.running else { return };
-        running.stop(self.shared.config.shutdown_timeout);
-        let end = tokio::select! {
-            end = running.ended() => end,
-            timeout = hurry => {
-                running.stop(timeout);
-                running.ended().await
-            }
-        };
-        self.running = None;
-        if let Err(reason) = end {
+        let timeout = self.shared.config.shutdown_timeout;
+        if let Err(reason) = running::close(&mut self.running, timeout, hurry).await {
             warn!(plugin = self.name, reason, "the subscription did not close cleanly");
         }
     }

@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sandbar_core::{Connection, SourceError, SubscriptionSpec, reserved};
+use sandbar_core::{Connection, Handler, SourceError, SubscriptionSpec, reserved};
 use sandbar_pipeline::{
     self as pipeline, DeadLetterConfig, OnExhausted, Output, Outputs, RunEnd, Services, StopHandle,
     Subscription, SubscriptionConfig,
 };
-use sandbar_wasm::{HandlerSlot, LoadSpec};
+use sandbar_wasm::LoadSpec;
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::{Shared, plugin::Counters};
@@ -65,6 +65,37 @@ pub(super) async fn ended(running: Option<&mut Running>) -> Result<RunEnd, Strin
     }
 }
 
+/// Why a subscription ended that nobody stopped.
+pub(super) fn why(end: Result<RunEnd, String>) -> String {
+    match end {
+        Ok(end) => format!("the subscription ended ({end:?})"),
+        Err(reason) => reason,
+    }
+}
+
+/// Drains and closes what is open; the broker keeps its cursor. `hurry` may cut the time
+/// short. Cancel-safe.
+///
+/// # Errors
+/// Why it did not close cleanly.
+pub(super) async fn close(
+    open: &mut Option<Running>,
+    timeout: Duration,
+    hurry: impl Future<Output = Duration>,
+) -> Result<(), String> {
+    let Some(running) = open else { return Ok(()) };
+    running.stop(timeout);
+    let end = tokio::select! {
+        end = running.ended() => end,
+        timeout = hurry => {
+            running.stop(timeout);
+            running.ended().await
+        }
+    };
+    *open = None;
+    end.map(drop)
+}
+
 /// What the host is asked for.
 pub(super) fn load_spec(config: &PluginConfig) -> LoadSpec {
     LoadSpec {
@@ -111,7 +142,8 @@ pub(super) async fn ensure_topics(
     }
     own.ensure_topics(&topics).await?;
     if config.halts_keys() {
-        own.ensure_compacted_topic(&reserved::halted(&config.group)).await?;
+        let notes = connection(connections, &config.notes_connection)?;
+        notes.ensure_compacted_topic(&reserved::halted(&config.group)).await?;
     }
     if let Some(dead_letters) = dead_letters(config) {
         let topics = [dead_letters.topic.to_string()];
@@ -135,7 +167,7 @@ async fn ensure_inbox(
     }
 }
 
-/// Opens the subscription and lets its events go to `slot`.
+/// Opens the subscription and lets its events go to `handler`.
 ///
 /// # Errors
 /// [`SourceError::Unavailable`] while the broker is away; [`SourceError::Fatal`]
@@ -143,7 +175,7 @@ async fn ensure_inbox(
 pub(super) async fn open(
     shared: &Shared,
     config: &PluginConfig,
-    slot: &Arc<HandlerSlot>,
+    handler: Arc<dyn Handler>,
     counters: &Counters,
 ) -> Result<Running, SourceError> {
     let connections = &*shared.connections;
@@ -170,12 +202,13 @@ pub(super) async fn open(
     if !config.retry_tiers.is_empty() {
         shared.couriers.serve(&shared.config, own, exactly_once).await;
     }
-    let services = Services { marks, connection: Some(own.clone()), ..Services::default() };
+    let notes = connection(connections, &config.notes_connection)?.clone();
+    let services = Services { marks, connection: Some(notes), ..Services::default() };
     let outputs = outputs(connections, config)?;
     let source = own.subscribe(spec).await?;
     let subscription = Subscription::with_services(
         subscription_config(config),
-        slot.clone(),
+        handler,
         outputs,
         counters.subscription.clone(),
         services,
@@ -208,6 +241,7 @@ fn subscription_config(config: &PluginConfig) -> SubscriptionConfig {
         allow: config.publish.clone(),
         breaker: config.breaker,
         dedup: config.dedup,
+        internal: config.is_route(),
         ..SubscriptionConfig::new(&*config.name, &*config.connection)
     }
 }
@@ -223,7 +257,7 @@ fn outputs(connections: &Connections, config: &PluginConfig) -> Result<Outputs, 
         default: output(&config.output_connection)?,
         named: [(own.clone(), output(own)?)].into(),
         dead_letters: output(&config.dead_letter.connection)?,
-        own: output(own)?,
+        own: output(&config.notes_connection)?,
     })
 }
 

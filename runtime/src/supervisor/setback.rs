@@ -26,7 +26,7 @@ impl Setback {
     pub(super) fn bad_name(name: &str) -> Self {
         Self::Refused(format!(
             "`{name}` cannot be part of a group and a topic: name the file with letters, digits, \
-             `.`, `_` and `-` only, at most 128"
+             `.`, `_` and `-` only, at most 128, and not with `route.` first"
         ))
     }
 

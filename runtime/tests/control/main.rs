@@ -7,5 +7,6 @@ mod delivery;
 mod metrics;
 mod redrive;
 mod reload;
+mod routes;
 mod shutdown;
 mod support;

@@ -49,7 +49,8 @@ pub async fn list(args: &ListArgs, global: &Global) -> Result<()> {
     let filter = Filter::new(args.filter.criteria(args.plugin.clone())?);
     let filter = filter.map_err(anyhow::Error::msg)?;
     let config = global.config()?;
-    let connection = open_existing(global, &config, args.connection.as_deref()).await?;
+    let on = args.connection.as_deref().unwrap_or_else(|| config.dead_letter_connection());
+    let connection = open_existing(global, &config, Some(on)).await?;
     let plugins = settings::plugins(&config);
     let topics = match args.topics.is_empty() {
         true => {
@@ -77,7 +78,7 @@ async fn halted(
 ) -> Result<BTreeMap<String, Vec<Halted>>> {
     let mut halted = BTreeMap::new();
     for (name, plugin) in plugins {
-        if plugin.connection != connection.name() || only.is_some_and(|only| only != name) {
+        if plugin.notes_connection != connection.name() || only.is_some_and(|only| only != name) {
             continue;
         }
         let keys = redrive::halted(connection, &plugin.group).await?;

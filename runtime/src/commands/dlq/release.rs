@@ -39,7 +39,7 @@ pub async fn release(args: &ReleaseArgs, global: &Global) -> Result<()> {
     let config = global.config()?;
     let plugin = &args.plugin;
     let known = settings::plugins(&config).remove(plugin);
-    let on = known.as_ref().map(|plugin| plugin.connection.as_str());
+    let on = known.as_ref().map(|plugin| plugin.notes_connection.as_str());
     let group = known
         .as_ref()
         .map_or_else(|| format!("{}{plugin}", config.group_prefix), |known| known.group.clone());

@@ -11,8 +11,8 @@ use sandbar::{
 
 use crate::commands::{Global, connect, folder};
 
-/// The settings of all plugins that have a file or a place in the configuration. The
-/// plugins themselves are not asked.
+/// The settings of all plugins that have a file or a place in the configuration, and of
+/// the routes. The plugins themselves are not asked.
 pub fn plugins(config: &Config) -> BTreeMap<String, PluginConfig> {
     let files = folder::plugins(&config.plugins_folder).unwrap_or_default();
     let names = files.keys().map(String::as_str).chain(config.configured_plugins());
@@ -26,7 +26,9 @@ pub fn plugins(config: &Config) -> BTreeMap<String, PluginConfig> {
         let declared = Declared { topics: vec!["any".to_owned()], ..Declared::default() };
         config.plugin(name, &declared, sidecar.as_ref()).ok()
     };
-    names.into_iter().filter_map(|name| Some((name.to_owned(), settings(name)?))).collect()
+    let plugins = names.into_iter().filter_map(|name| Some((name.to_owned(), settings(name)?)));
+    let routes = config.routes.iter().map(|route| PluginConfig::clone(&route.subscription));
+    plugins.chain(routes.map(|route| (route.name.clone(), route))).collect()
 }
 
 /// Adds to `routes` the plugins whose dead letters lie in `topic`.

@@ -39,7 +39,8 @@ impl TargetArgs {
         let known = settings::plugins(config).remove(&self.target);
         let dead_letters = known.as_ref().map(|plugin| &plugin.dead_letter);
         let on = self.connection.as_deref().or(dead_letters.map(|d| d.connection.as_str()));
-        let found = find_existing(global, config, on).await?;
+        let on = on.unwrap_or_else(|| config.dead_letter_connection());
+        let found = find_existing(global, config, Some(on)).await?;
         let given = &self.target;
         let is_topic = found.connection().topics().await?.iter().any(|t| t.name == *given);
         let (topic, plugin) = match dead_letters {

@@ -73,6 +73,10 @@ async fn is_at_end(
     if cursors.iter().any(|(_, from, end)| from < end) {
         return Ok(false);
     }
+    if !connection.guarantees().retained {
+        // what waits is in the group's own queues, and may be all that can be known
+        return Ok(true);
+    }
     // a cursor that does not exist yet has no lag: look for topics without one
     let topics = connection.topics().await?;
     let inbox = config.inbox();

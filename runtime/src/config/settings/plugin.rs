@@ -89,7 +89,8 @@ pub struct RetrySettings {
 pub struct DeadLetterSettings {
     /// Topic of the dead letters; `NAME.dlq` by default.
     pub topic: Option<TopicName>,
-    /// Connection of the dead letters; the one that the event came from by default.
+    /// Connection of the dead letters; by default the one that the event came from, or the
+    /// nearest that retains events where that does not.
     #[schemars(with = "Option<String>")]
     pub connection: Option<Spanned<String>>,
     /// Whose headers are written in addition to Kafka's and our own; `none` by default.

@@ -84,6 +84,10 @@ impl Connection for Spy {
         self.log.name()
     }
 
+    fn guarantees(&self) -> Guarantees {
+        self.log.guarantees()
+    }
+
     async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {
         self.specs.lock().unwrap().push(spec.clone());
         let refuse = |left: usize| left.checked_sub(1);
