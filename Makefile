@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all set-up themselves; see README.md.
-.PHONY: demo test sim chaos storm lint fmt guests build clean
+.PHONY: demo test sim chaos storm languages lint fmt guests build clean
 
 CARGO ?= cargo
 MINUTES ?= 3
@@ -12,31 +12,43 @@ build:
 guests:
 	scripts/build-guests.sh
 
+# On the embedded log, or BROKER=kafka|nats|rabbitmq|sqs with the server as URL=...
 demo: guests
-	$(CARGO) build --release -p sandbar -p sandbar-demo
-	target/release/sandbar-demo
+	$(CARGO) build --release -p sandbar -p sandbar-demo $(if $(filter sqs,$(BROKER)),--features sandbar/sqs)
+	target/release/sandbar-demo $(if $(BROKER),--broker $(BROKER)) $(if $(URL),--url $(URL))
 
 test: guests
+	scripts/build-languages.sh
+	scripts/test-languages.sh
 	scripts/test.sh
 
 # The delivery contract on virtual time: SEEDS=n, FROM=n, SECONDS=n, or SEED=n for one with its history.
 sim:
 	$(CARGO) test --release -p sandbar-pipeline --test simulation seeds -- --nocapture
 
-# Real brokers, killed and cut off: MINUTES=n on Kafka, a third of it on the embedded log.
+# Real brokers, killed and cut off: MINUTES=n on Kafka, a third of it on the embedded log; or on BROKER=kafka|log|nats|rabbitmq|sqs.
 chaos: guests
-	$(CARGO) build -p sandbar -p sandbar-chaos
+	$(CARGO) build -p sandbar -p sandbar-chaos $(if $(filter sqs,$(BROKER)),--features sandbar/sqs --features sandbar-chaos/sqs)
+ifdef BROKER
+	$(CHAOS) --broker $(BROKER) --minutes $(MINUTES) --seed $(or $(SEED),1)
+else
 	$(CHAOS) --broker kafka --minutes $(MINUTES) --seed $(or $(SEED),1)
 	$(CHAOS) --broker log --minutes $$(echo "$(MINUTES)" | awk '{ print $$1 / 3 }') --seed $(or $(SEED),1)
+endif
 
 # Runtimes that join and leave every few seconds while slow handlers retry.
 storm: guests
 	$(CARGO) build -p sandbar -p sandbar-chaos
 	$(CHAOS) --scenario storm --minutes 2 --seed $(or $(SEED),1)
 
+# What a plugin costs in each language; the table of docs/languages.md.
+languages: guests
+	scripts/build-languages.sh
+	$(CARGO) run --release -p sandbar-languages
+
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features sandbar/sqs,sandbar-chaos/sqs -- -D warnings
 	scripts/contract-tests.py > /dev/null
 	scripts/deny.sh
 
