@@ -48,7 +48,7 @@ languages: guests
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features sandbar/sqs,sandbar-chaos/sqs -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features sandbar-chaos/sqs -- -D warnings
 	scripts/contract-tests.py > /dev/null
 	scripts/deny.sh
 

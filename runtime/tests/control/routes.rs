@@ -33,10 +33,8 @@ async fn o1_a_route_passes_events_on_whole_in_order_and_goes_on_after_a_restart(
         .with_header("content-type", "application/cloudevents+json");
     let mut attributed = Outgoing::new("orders", "1").with_key("k").with_header("x", "y");
     attributed.attributes = vec![("id".into(), "7".into())];
-    let records: Vec<_> =
-        (2..500).map(|n| Outgoing::new("orders", n.to_string()).with_key(format!("{}", n % 7)));
-    let records: Vec<_> =
-        [attributed, envelope].into_iter().chain(records.collect::<Vec<_>>()).collect();
+    let plain = |n: u32| Outgoing::new("orders", n.to_string()).with_key((n % 7).to_string());
+    let records: Vec<_> = [attributed, envelope].into_iter().chain((2..500).map(plain)).collect();
     publish(&runtime, &records).await;
     let arrived = runtime.events_of("eu.orders", records.len()).await;
     assert_eq!(arrived.len(), records.len());
