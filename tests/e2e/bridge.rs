@@ -1,5 +1,7 @@
 //! Events with keys through four routes, from one broker to the next and back to where
 //! they came from: Kafka, NATS, RabbitMQ, SQS, Kafka. `EVENTS` says how many.
+//!
+//! SQS is ElasticMQ here: moto hands out later messages of a FIFO group while earlier ones are in flight.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -52,7 +54,7 @@ async fn o1_c1_events_cross_every_broker_in_order_and_none_is_lost() -> Result<(
 
 /// Addresses of all brokers by variable, or `None` with a line that names what is missing.
 fn brokers() -> Option<BTreeMap<&'static str, String>> {
-    let names = ["KAFKA", "NATS", "RABBITMQ", "SQS"];
+    let names = ["KAFKA", "NATS", "RABBITMQ", "ELASTICMQ"];
     let address = |name: &str| {
         std::env::var(format!("SANDBAR_{name}")).ok().filter(|address| !address.is_empty())
     };
@@ -86,7 +88,7 @@ fn config(brokers: &BTreeMap<&str, String>, name: &str, input: &str, output: &st
         })
         .collect();
     let [kafka, nats, rabbitmq, sqs] =
-        ["KAFKA", "NATS", "RABBITMQ", "SQS"].map(|name| &brokers[name]);
+        ["KAFKA", "NATS", "RABBITMQ", "ELASTICMQ"].map(|name| &brokers[name]);
     // an exchange must not drop what comes before the next route has bound its queue
     format!(
         r#"default-connection = "kafka"

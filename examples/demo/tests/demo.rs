@@ -44,5 +44,5 @@ fn h2_c1_the_demo_counts_exactly_right_on_rabbitmq() {
 
 #[test]
 fn h2_c1_the_demo_counts_exactly_right_on_sqs() {
-    demo_on("sqs", "SANDBAR_SQS");
+    demo_on("sqs", "SANDBAR_ELASTICMQ");
 }

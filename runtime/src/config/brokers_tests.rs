@@ -119,7 +119,7 @@ fn what_needs_a_topic_that_can_be_read_is_refused_where_there_is_none() {
     let queue = "dead-letter = { connection = \"rabbit\", on-dead-letter = \"halt-key\" }";
     insta::assert_snapshot!(
         plugin(rabbit, queue).unwrap_err(),
-        @"p.toml:1:59: plugin `p`: `halt-key` needs a connection that retains events (leave `dead-letter.connection` out, which then is `local`, or name one of type log, kafka or nats)"
+        @"p.toml:1:57: plugin `p`: `halt-key` needs a connection that retains events (leave `dead-letter.connection` out, which then is `local`, or name one of type log, kafka or nats)"
     );
     insta::assert_snapshot!(
         plugin(rabbit, "ordering = \"none\"\nretry = { through = \"topics\" }").unwrap_err(),

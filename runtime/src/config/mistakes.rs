@@ -150,7 +150,7 @@ fn mistake_connection_without_type() {
       ·              ╰── this connection
     2 │ brokers = "b:1"
       ╰────
-     help: add `type = "log"` or `type = "kafka"`
+     help: add `type = "TYPE"`, one of `log`, `kafka`, `nats`, `rabbitmq`, `sqs`
     "#);
 }
 

@@ -62,7 +62,7 @@ fn the_schema_fits_the_file_that_init_writes() {
     validator.validate(&json(&examples)).unwrap();
     fs::write(&file, &examples).unwrap();
     let mut validate = sandbar(dir.path(), &["validate", "-o", "json"]);
-    validate.env("KAFKA_PASSWORD", "x");
+    validate.env("KAFKA_PASSWORD", "x").env("RABBITMQ_PASSWORD", "x");
     let report: Value = serde_json::from_str(&stdout(validate)).unwrap();
     assert_eq!(report["warnings"].as_array().unwrap().len(), 1, "my-plugin is not there: {report}");
 
