@@ -219,7 +219,7 @@ pub struct NatsSettings {
     /// Credentials file (JWT and NKey seed), instead of a user. Relative to this file.
     #[serde(default)]
     pub credentials: Option<PathBuf>,
-    /// Certificates (PEM) to be trusted besides the system's. Relative to this file.
+    /// Certificates (PEM) to be trusted instead of the system's. Relative to this file.
     #[serde(default)]
     pub tls_ca: Option<PathBuf>,
     /// Whether streams that do not exist are created; `false` by default.
