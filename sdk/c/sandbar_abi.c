@@ -1,5 +1,5 @@
 /* The boundary: imports and exports with the flat types and layouts that the canonical ABI
- * gives to wit/0.1.0, whose records are frozen. wit-component checks the functions against the
+ * gives to wit/0.1.1, whose records are frozen. wit-component checks the functions against the
  * world when it makes the component. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 #define IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
 #define EXPORT(name) __attribute__((export_name(name)))
-#define EVENTS(interface) "sandbar:events/" interface "@0.1.0"
+#define EVENTS(interface) "sandbar:events/" interface "@0.1.1"
 
 /* ---- layouts ---- */
 
@@ -214,7 +214,7 @@ static list_t put_texts(const char *const *texts)
 
 /* ---- describe and init ---- */
 
-EXPORT("sandbar:events/plugin@0.1.0#describe")
+EXPORT("sandbar:events/plugin@0.1.1#describe")
 metadata_t *export_describe(void)
 {
     static metadata_t metadata;
@@ -267,7 +267,7 @@ __attribute__((constructor(101))) static void lend(void)
     preview1_lend(lent, sizeof lent);
 }
 
-EXPORT("sandbar:events/lifecycle@0.1.0#init")
+EXPORT("sandbar:events/lifecycle@0.1.1#init")
 init_result_t *export_init(void)
 {
     static init_result_t result;
@@ -352,7 +352,7 @@ static void put_result(handle_result_t *to, sandbar_result_t result)
     sandbar_panic("the handler returned no sandbar_result_t: its verdict is %d", (int)result.verdict);
 }
 
-EXPORT("sandbar:events/handler@0.1.0#handle")
+EXPORT("sandbar:events/handler@0.1.1#handle")
 handle_result_t *export_handle(const char *topic, uint32_t topic_len, uint32_t partition,
                                uint64_t position, uint32_t has_key, const char *key,
                                uint32_t key_len, uint32_t has_payload, const char *payload,
@@ -390,7 +390,7 @@ handle_result_t *export_handle(const char *topic, uint32_t topic_len, uint32_t p
 }
 
 /* The host has read the result. */
-EXPORT("cabi_post_sandbar:events/handler@0.1.0#handle")
+EXPORT("cabi_post_sandbar:events/handler@0.1.1#handle")
 void export_handled(handle_result_t *result)
 {
     (void)result;

@@ -11,9 +11,9 @@ import (
 )
 
 // The exports, with the flat types that the canonical ABI gives to the functions of
-// wit/0.1.0. What they return by reference stays alive until the next call.
+// wit/0.1.1. What they return by reference stays alive until the next call.
 
-//go:wasmexport sandbar:events/plugin@0.1.0#describe
+//go:wasmexport sandbar:events/plugin@0.1.1#describe
 func exportDescribe() unsafe.Pointer {
 	defer crash()
 	answer = answer[:0]
@@ -33,7 +33,7 @@ func exportDescribe() unsafe.Pointer {
 	return unsafe.Pointer(unsafe.SliceData(metadata))
 }
 
-//go:wasmexport sandbar:events/lifecycle@0.1.0#init
+//go:wasmexport sandbar:events/lifecycle@0.1.1#init
 func exportInit() unsafe.Pointer {
 	defer crash()
 	host.Start()
@@ -50,7 +50,7 @@ func exportInit() unsafe.Pointer {
 	return unsafe.Pointer(unsafe.SliceData(result))
 }
 
-//go:wasmexport sandbar:events/handler@0.1.0#handle
+//go:wasmexport sandbar:events/handler@0.1.1#handle
 func exportHandle(
 	topic, topicLen, partition uint32, position uint64,
 	hasKey, key, keyLen, hasPayload, payload, payloadLen, headers, headersLen uint32,

@@ -119,7 +119,7 @@ function glue(entry, facts, definition) {
   return `
     import { log } from "wasi:logging/logging@0.1.0-draft";
     import * as config from "wasi:config/store@0.2.0-rc.1";
-    import * as context from "sandbar:events/context@0.1.0";
+    import * as context from "sandbar:events/context@0.1.1";
     import definition from ${JSON.stringify(`./${entry}`)};
     import { component } from ${JSON.stringify(path.join(SDK, "component.js"))};
     const made = component(definition, ${JSON.stringify(about)}, { log, config, context });

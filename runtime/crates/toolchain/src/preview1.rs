@@ -110,9 +110,9 @@ mod tests {
         let text = format!(
             "(module {imports} (memory (export \"memory\") 1) \
              (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) unreachable) \
-             (func (export \"sandbar:events/plugin@0.1.0#describe\") (result i32) unreachable) \
-             (func (export \"sandbar:events/lifecycle@0.1.0#init\") (result i32) unreachable) \
-             (func (export \"sandbar:events/handler@0.1.0#handle\") \
+             (func (export \"sandbar:events/plugin@0.1.1#describe\") (result i32) unreachable) \
+             (func (export \"sandbar:events/lifecycle@0.1.1#init\") (result i32) unreachable) \
+             (func (export \"sandbar:events/handler@0.1.1#handle\") \
                (param i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32) \
                (result i32) unreachable))"
         );

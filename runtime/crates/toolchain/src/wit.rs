@@ -10,14 +10,19 @@ use crate::BuildError;
 
 macro_rules! files {
     ($($path:literal),* $(,)?) => {
-        &[$(($path, include_str!(concat!("../../../../wit/0.1.0/", $path)))),*]
+        &[$(($path, include_str!(concat!("../../../../wit/0.1.1/", $path)))),*]
     };
 }
 
 const FILES: &[(&str, &str)] = files![
     "context.wit",
     "handler.wit",
+    "metrics.wit",
+    "packed.wit",
     "plugin.wit",
+    "publisher.wit",
+    "secrets.wit",
+    "state.wit",
     "types.wit",
     "worlds.wit",
     "deps/wasi-config/store.wit",
@@ -49,11 +54,11 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let written = write(dir.path()).unwrap();
-        let source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../wit/0.1.0"));
+        let source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../wit/0.1.1"));
         assert_eq!(all(&written).len(), all(source).len());
         let mut resolve = wit_parser::Resolve::default();
         let (package, _) = resolve.push_dir(&written).unwrap();
-        for world in ["event-plugin", "batch-plugin"] {
+        for world in ["event-plugin", "batch-plugin", "packed-plugin", "packed-batch-plugin"] {
             resolve.select_world(&[package], Some(world)).unwrap();
         }
     }

@@ -9,7 +9,7 @@ import (
 )
 
 // The imports, with the flat types that the canonical ABI gives to the functions of
-// wit/0.1.0. wit-component checks them against the world when it makes the component.
+// wit/0.1.1. wit-component checks them against the world when it makes the component.
 
 //go:wasmimport wasi:logging/logging@0.1.0-draft log
 func importLog(level uint32, context, message string)
@@ -20,16 +20,16 @@ func importGet(key string, result unsafe.Pointer)
 //go:wasmimport wasi:config/store@0.2.0-rc.1 get-all
 func importGetAll(result unsafe.Pointer)
 
-//go:wasmimport sandbar:events/context@0.1.0 plugin-name
+//go:wasmimport sandbar:events/context@0.1.1 plugin-name
 func importPluginName(result unsafe.Pointer)
 
-//go:wasmimport sandbar:events/context@0.1.0 plugin-version
+//go:wasmimport sandbar:events/context@0.1.1 plugin-version
 func importPluginVersion(result unsafe.Pointer)
 
-//go:wasmimport sandbar:events/context@0.1.0 connection
+//go:wasmimport sandbar:events/context@0.1.1 connection
 func importConnection(result unsafe.Pointer)
 
-//go:wasmimport sandbar:events/context@0.1.0 remaining-ms
+//go:wasmimport sandbar:events/context@0.1.1 remaining-ms
 func importRemaining() uint64
 
 // What the build adds beside preview 1: see runtime/crates/toolchain/src/preview1.

@@ -1,4 +1,4 @@
-//! Generated from `wit/0.1.0`.
+//! Generated from `wit/0.1.1`.
 //!
 //! A plugin's world is made of two parts that wit-component joins again: `base` has
 //! the imports, `plugin` and `lifecycle`, and either `single` or `batch` the handler.
@@ -9,14 +9,14 @@
 
 pub mod base {
     wit_bindgen::generate!({
-        path: "../../wit/0.1.0",
+        path: "../../wit/0.1.1",
         inline: "
             package sandbar:sdk;
             world base {
-                include sandbar:events/imports@0.1.0;
-                import sandbar:events/types@0.1.0;
-                export sandbar:events/plugin@0.1.0;
-                export sandbar:events/lifecycle@0.1.0;
+                include sandbar:events/imports@0.1.1;
+                import sandbar:events/types@0.1.1;
+                export sandbar:events/plugin@0.1.1;
+                export sandbar:events/lifecycle@0.1.1;
             }
         ",
         world: "sandbar:sdk/base",
@@ -28,17 +28,17 @@ pub mod base {
 
 pub mod single {
     wit_bindgen::generate!({
-        path: "../../wit/0.1.0",
+        path: "../../wit/0.1.1",
         inline: "
             package sandbar:sdk;
             world single {
-                export sandbar:events/handler@0.1.0;
+                export sandbar:events/handler@0.1.1;
             }
         ",
         world: "sandbar:sdk/single",
         with: {
-            "sandbar:events/types@0.1.0": super::base::sandbar::events::types,
-            "sandbar:events/handler@0.1.0": generate,
+            "sandbar:events/types@0.1.1": super::base::sandbar::events::types,
+            "sandbar:events/handler@0.1.1": generate,
         },
         pub_export_macro: true,
         export_macro_name: "export_single",
@@ -47,17 +47,17 @@ pub mod single {
 
 pub mod batch {
     wit_bindgen::generate!({
-        path: "../../wit/0.1.0",
+        path: "../../wit/0.1.1",
         inline: "
             package sandbar:sdk;
             world batch {
-                export sandbar:events/batch-handler@0.1.0;
+                export sandbar:events/batch-handler@0.1.1;
             }
         ",
         world: "sandbar:sdk/batch",
         with: {
-            "sandbar:events/types@0.1.0": super::base::sandbar::events::types,
-            "sandbar:events/batch-handler@0.1.0": generate,
+            "sandbar:events/types@0.1.1": super::base::sandbar::events::types,
+            "sandbar:events/batch-handler@0.1.1": generate,
         },
         pub_export_macro: true,
         export_macro_name: "export_batch",
