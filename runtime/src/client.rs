@@ -104,6 +104,19 @@ impl Client {
         self.call(Method::POST, path, DOCUMENT, body.into()).await
     }
 
+    /// The JSON that the runtime answers to `PUT path` with `body` as JSON.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|e| self.broken(e))?;
+        self.call(Method::PUT, path, DOCUMENT, body.into()).await
+    }
+
     /// The JSON that the runtime answers to `DELETE path`.
     ///
     /// # Errors

@@ -221,11 +221,11 @@ impl Carrier {
         let now_ms = (self.environment.wall_ms)();
         let left = Duration::from_millis(parcel.due_ms.saturating_sub(now_ms));
         if left.is_zero() {
-            return Ok(vec![parcel.record(reserved::inbox(&parcel.to))]);
+            return Ok(vec![parcel.record(reserved::inbox(&parcel.to))].into());
         }
         let next = self.tiers.iter().rfind(|tier| tier.in_use && tier.delay <= left);
         if let Some(next) = next.filter(|_| call.attempt > 1) {
-            return Ok(vec![parcel.record(next.topic.clone())]);
+            return Ok(vec![parcel.record(next.topic.clone())].into());
         }
         let here = self.tiers.iter().find(|tier| tier.topic == call.event.topic);
         let after = here.map_or(left, |tier| tier.delay.min(left));

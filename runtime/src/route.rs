@@ -53,7 +53,7 @@ impl Forward {
 #[async_trait]
 impl Handler for Forward {
     async fn handle(&self, calls: &[Call]) -> Outcomes {
-        let results = calls.iter().map(|call| Ok(vec![self.forward(&call.event)])).collect();
+        let results = calls.iter().map(|call| Ok(vec![self.forward(&call.event)].into())).collect();
         Outcomes { by: self.by.clone(), results }
     }
 

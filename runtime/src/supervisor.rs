@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt as _;
 use parking_lot::Mutex;
-use sandbar_core::SourceStats;
+use sandbar_core::{Connection, SourceError, SourceStats, StateStore};
 use sandbar_pipeline::{self as pipeline, PipelineMetrics, SubscriptionStats};
 use sandbar_wasm::Host;
 use tokio::sync::watch;
@@ -37,8 +37,8 @@ use crate::{
     api::Counts,
     config::{Config, ROUTE},
     connections::Connections,
-    marks::MarksStore,
     plugin_file::PluginFile,
+    side_store::SideStore,
     watch::Snapshot,
 };
 
@@ -60,7 +60,7 @@ struct Shared {
     connections: Arc<Connections>,
     host: Arc<Host>,
     groups: Groups,
-    marks: MarksStore,
+    side_store: SideStore,
     couriers: Couriers,
     metrics: PipelineMetrics,
     members: Mutex<BTreeMap<String, Member>>,
@@ -112,10 +112,10 @@ impl Supervisor {
         host: Arc<Host>,
         metrics: PipelineMetrics,
     ) -> Self {
-        let marks = MarksStore::new(config.marks.clone());
+        let side_store = SideStore::new(config.marks.clone());
         let (groups, couriers, members) = Default::default();
         let shared =
-            Shared { config, connections, host, groups, marks, couriers, metrics, members };
+            Shared { config, connections, host, groups, side_store, couriers, metrics, members };
         let shared = Arc::new(shared);
         let (tasks, drain, abort): (TaskTracker, CancellationToken, CancellationToken) =
             Default::default();
@@ -188,6 +188,17 @@ impl Supervisor {
         member.or_else(|| self.routes.iter().find(|r| r.stats.name() == name).cloned())
     }
 
+    /// Where the state of subscriptions to `connection` is.
+    ///
+    /// # Errors
+    /// Where its file cannot be opened.
+    pub async fn state_of(
+        &self,
+        connection: &dyn Connection,
+    ) -> Result<Arc<dyn StateStore>, SourceError> {
+        self.shared.side_store.state_of(connection).await
+    }
+
     /// What the couriers of delayed retries count, by connection.
     pub(crate) fn couriers(&self) -> Vec<(String, couriers::Counts)> {
         self.shared.couriers.counts()
@@ -210,7 +221,7 @@ impl Supervisor {
         self.tasks.close();
         self.tasks.wait().await;
         self.shared.couriers.stop().await;
-        self.shared.marks.close().await;
+        self.shared.side_store.close().await;
     }
 
     /// Whether it was told to stop.

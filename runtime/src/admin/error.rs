@@ -47,6 +47,7 @@ impl From<SourceError> for ApiError {
     fn from(error: SourceError) -> Self {
         let status = match &error {
             SourceError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            SourceError::Stale { .. } => StatusCode::CONFLICT,
             SourceError::Rejected { .. } | SourceError::Fenced(_) | SourceError::Fatal(_) => {
                 StatusCode::BAD_REQUEST
             }

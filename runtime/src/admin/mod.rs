@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod plugins;
 mod redrives;
+mod state;
 mod topics;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -98,6 +99,11 @@ pub fn router(admin: Admin) -> Router {
         .route("/api/plugins/{name}", get(plugins::show))
         .route("/api/plugins/{name}/dead-letters", get(dead_letters::of_plugin))
         .route("/api/plugins/{name}/release", post(dead_letters::release))
+        .route("/api/plugins/{name}/state", get(state::list).delete(state::delete_all))
+        .route(
+            "/api/plugins/{name}/state/{key}",
+            get(state::get).put(state::set).delete(state::delete),
+        )
         .route("/api/dead-letters", get(dead_letters::list))
         .route("/api/dead-letters/{topic}/redrive", get(redrives::list).post(redrives::start))
         .route(

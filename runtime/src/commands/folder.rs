@@ -8,7 +8,9 @@ use sandbar::{
     config::{Config, ConfigError, Declared, PluginConfig, SidecarFile},
     plugin_file::{self, PluginFile},
 };
-use sandbar_wasm::{Host, HostConfig, Inspection, LoadSpec};
+use sandbar_pipeline::Environment;
+use sandbar_store::{Log, LogConfig};
+use sandbar_wasm::{Grant, Host, HostConfig, Inspection, LoadSpec, StateSource};
 use std::sync::Arc;
 
 /// The plugins of a folder, by name.
@@ -69,7 +71,15 @@ pub async fn inspect(
 /// # Errors
 /// Where it does not load with what it is granted.
 pub async fn load(host: &Arc<Host>, plugin: &PluginConfig, wasm: Bytes) -> Result<()> {
+    // whatever its `init` remembers is forgotten
+    let nowhere = Log::in_memory(LogConfig::default())?;
+    let state = StateSource {
+        store: Arc::new(nowhere),
+        group: plugin.group.clone(),
+        now_ms: Environment::default().wall_ms,
+    };
     let spec = LoadSpec {
+        state: plugin.grants.contains(&Grant::State).then_some(state),
         connection: plugin.connection.clone(),
         limits: plugin.limits.clone(),
         grants: plugin.grants.clone(),

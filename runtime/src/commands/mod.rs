@@ -10,6 +10,7 @@ mod publish;
 mod run;
 mod schema;
 mod shell;
+mod state;
 mod tail;
 mod topics;
 mod validate;
@@ -100,6 +101,9 @@ enum Command {
     /// Look at dead letters
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// Look at the state that plugins keep, and change it
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Print the JSON Schema of a configuration file
     Schema(schema::SchemaArgs),
     /// Print a completion script for a shell
@@ -129,6 +133,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Tail(args) => async_command(tail::tail(&args, &global)),
         Command::Topics(args) => async_command(topics::topics(&args, &global)),
         Command::Plugins(args) => async_command(plugins::plugins(&args, &global)),
+        Command::State(args) => async_command(state::state(&args, &global)),
         Command::Dlq(args) => async_command(dlq::dlq(&args, &global)),
     }
 }

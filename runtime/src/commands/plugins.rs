@@ -13,6 +13,7 @@ use sandbar::{
     config::{Config, redacted},
     plugin_file,
 };
+use sandbar_wasm::Grant;
 use serde_json::{Value, json};
 
 use super::{
@@ -146,6 +147,7 @@ async fn inspect(args: &InspectArgs, global: &Global) -> Result<()> {
     let known = folder::inspect(&host, &config, &name, wasm.into(), sidecar.as_ref())
         .await
         .with_context(|| format!("{} is no plugin that can be loaded", path.display()))?;
+    let has_state = known.config.as_ref().is_ok_and(|c| c.grants.contains(&Grant::State));
     let settings = match &known.config {
         Ok(c) => json!({
             "enabled": c.enabled,
@@ -164,6 +166,8 @@ async fn inspect(args: &InspectArgs, global: &Global) -> Result<()> {
             "dead-letter-topic": c.dead_letter_topic(),
             "max-attempts": c.retry.max_attempts,
             "memory": c.limits.memory,
+            "state-keys": has_state.then_some(c.limits.state_keys),
+            "state-bytes": has_state.then_some(c.limits.state_bytes),
         }),
         Err(e) => json!({ "error": e.to_string() }),
     };

@@ -340,6 +340,8 @@ fn limits(s: &LimitSettings) -> Limits {
         log_lines_per_second: s
             .log_lines_per_second
             .map_or(built_in.log_lines_per_second, Into::into),
+        state_keys: s.state_keys.map_or(built_in.state_keys, Into::into),
+        state_bytes: s.state_bytes.map_or(built_in.state_bytes, |b| b.0),
         init_time: s.init_time.map_or(built_in.init_time, |p| p.0),
         ..built_in
     }

@@ -233,6 +233,6 @@ fn overlay(base: &mut PluginSettings, over: &PluginSettings) {
     keys!(base.dedup, over.dedup; window);
     keys!(base.breaker, over.breaker; failures, pause, max_pause);
     keys!(base.limits, over.limits; cpu_time, wall_time, memory, output_records, output_bytes,
-        log_lines_per_second, init_time);
+        log_lines_per_second, state_keys, state_bytes, init_time);
     base.config.extend(over.config.iter().map(|(key, value)| (key.clone(), value.clone())));
 }

@@ -34,8 +34,9 @@ pub struct FileSettings {
     /// Folder of the embedded log and the cache of compiled plugins. Relative to
     /// this file; `data` by default.
     pub data: Option<PathBuf>,
-    /// The file that remembers handled events (`dedup`) of connections that cannot do
-    /// so themselves. Relative to the data folder; `marks.redb` by default.
+    /// The file that remembers handled events (`dedup`) and holds the state of plugins for
+    /// connections that cannot do so themselves. Relative to the data folder; `marks.redb`
+    /// by default.
     #[schemars(with = "Option<String>")]
     pub marks: Option<Spanned<PathBuf>>,
     /// The connection of plugins that name none. May be left out where only one

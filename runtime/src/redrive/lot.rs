@@ -293,7 +293,7 @@ impl<'a> Postman<'a> {
         match line.errand() {
             Some(errand) if *fate == Fate::Done && self.travels_along(errand) => Settlement {
                 token: line.token,
-                disposition: Disposition::Done { effects: vec![errand.record.clone()], mark: None },
+                disposition: Disposition::done(vec![errand.record.clone()]),
             },
             _ => Settlement::done(line.token),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sandbar_wasm::Generation;
 use tokio::time::Instant;
 
-use super::{Shared, Version, running, setback::Setback};
+use super::{Shared, Version, plugin::Counters, running, setback::Setback};
 use crate::{
     config::{Declared, PluginConfig},
     plugin_file::{self, Contents, PluginFile},
@@ -53,6 +53,7 @@ impl Candidate {
         name: &str,
         file: &PluginFile,
         found: Found,
+        counters: &Counters,
     ) -> Result<Option<Self>, Setback> {
         let Shared { config, host, .. } = shared;
         let Found { contents: Contents { wasm, settings }, fingerprint, begun } = found;
@@ -67,7 +68,8 @@ impl Candidate {
         };
         let config = Arc::new(config.plugin(name, &declared, sidecar.as_ref())?);
         let size = wasm.len();
-        let generation = host.load(wasm, running::load_spec(&config)).await?;
+        let spec = running::load_spec(shared, &config, counters).await?;
+        let generation = host.load(wasm, spec).await?;
         let version = Version::new(&generation, size, begun.elapsed());
         Ok(Some(Self { generation, config, version, fingerprint }))
     }

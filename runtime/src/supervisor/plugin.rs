@@ -147,7 +147,7 @@ impl Plugin {
             self.status.send_modify(Status::accepted);
             return Ok(());
         }
-        match Candidate::load(&self.shared, &self.name, file, found).await? {
+        match Candidate::load(&self.shared, &self.name, file, found, &self.counters).await? {
             Some(candidate) => self.put_into_service(candidate).await,
             None => {
                 self.disable().await;

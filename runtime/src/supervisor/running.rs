@@ -3,13 +3,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sandbar_core::{Connection, Handler, SourceError, SubscriptionSpec, reserved};
-use sandbar_pipeline::{
-    self as pipeline, DeadLetterConfig, OnExhausted, Output, Outputs, RunEnd, Services, StopHandle,
-    Subscription, SubscriptionConfig,
+use sandbar_core::{
+    Connection, Handler, Publisher, SourceError, StateStore, SubscriptionSpec, reserved,
 };
-use sandbar_wasm::LoadSpec;
+use sandbar_pipeline::{
+    self as pipeline, DeadLetterConfig, DirectPublisher, Environment, OnExhausted, Output, Outputs,
+    RunEnd, Services, StopHandle, Subscription, SubscriptionConfig,
+};
+use sandbar_wasm::{Grant, LoadSpec, StateSource};
 use tokio::{task::JoinHandle, time::Instant};
+use tracing::warn;
 
 use super::{Shared, plugin::Counters};
 use crate::{
@@ -97,15 +100,48 @@ pub(super) async fn close(
 }
 
 /// What the host is asked for.
-pub(super) fn load_spec(config: &PluginConfig) -> LoadSpec {
-    LoadSpec {
+///
+/// # Errors
+/// Where what a granted capability works on cannot be had.
+pub(super) async fn load_spec(
+    shared: &Shared,
+    config: &PluginConfig,
+    counters: &Counters,
+) -> Result<LoadSpec, SourceError> {
+    let state = match config.grants.contains(&Grant::State) {
+        true => Some(StateSource {
+            store: state_store(shared, config).await?,
+            group: config.group.clone(),
+            now_ms: Environment::default().wall_ms,
+        }),
+        false => None,
+    };
+    let publisher: Option<Arc<dyn Publisher>> = match config.grants.contains(&Grant::Publisher) {
+        true => {
+            let (outputs, allow) = (outputs(&shared.connections, config)?, config.publish.clone());
+            let stats = counters.subscription.clone();
+            Some(Arc::new(DirectPublisher::new(outputs, allow, stats)))
+        }
+        false => None,
+    };
+    Ok(LoadSpec {
         connection: config.connection.clone(),
         limits: config.limits.clone(),
         grants: config.grants.clone(),
         config: config.config.clone(),
         concurrency: config.concurrency,
+        state,
+        publisher,
         ..LoadSpec::new(&config.name)
-    }
+    })
+}
+
+async fn state_store(
+    shared: &Shared,
+    config: &PluginConfig,
+) -> Result<Arc<dyn StateStore>, SourceError> {
+    let own = connection(&shared.connections, &config.connection)?;
+    shared.side_store.state_of(&**own).await
 }
 
 /// Whether `b` can take over the open subscription of `a`: all that differs is
@@ -114,7 +150,8 @@ pub(super) fn load_spec(config: &PluginConfig) -> LoadSpec {
 pub(super) fn same_subscription(a: &PluginConfig, b: &PluginConfig) -> bool {
     let inside = |c: &PluginConfig| PluginConfig {
         limits: Default::default(),
-        grants: Default::default(),
+        // the subscription writes its state
+        grants: c.grants.iter().copied().filter(|grant| *grant == Grant::State).collect(),
         config: Default::default(),
         start: Default::default(),
         dead_letter: DeadLetters { max_redrives: 0, ..c.dead_letter.clone() },
@@ -196,16 +233,29 @@ pub(super) async fn open(
         ..SubscriptionSpec::new(&*config.group, topics)
     };
     let marks = match config.dedup {
-        Some(_) => Some(shared.marks.of(&**own).await?),
+        Some(_) => Some(shared.side_store.marks_of(&**own).await?),
         None => None,
     };
     if !config.retry_tiers.is_empty() {
         shared.couriers.serve(&shared.config, own, exactly_once).await;
     }
     let notes = connection(connections, &config.notes_connection)?.clone();
-    let services = Services { marks, connection: Some(notes), ..Services::default() };
+    let state = match config.grants.contains(&Grant::State) {
+        true => Some(state_store(shared, config).await?),
+        false => None,
+    };
+    let services = Services { marks, state, connection: Some(notes), ..Services::default() };
     let outputs = outputs(connections, config)?;
     let source = own.subscribe(spec).await?;
+    if exactly_once && services.state.is_some() && !source.guarantees().atomic_state {
+        let (plugin, connection) = (&config.name, &config.connection);
+        warn!(
+            plugin,
+            connection,
+            "`delivery = \"exactly-once\"` does not cover the state: it is written before the \
+             position, and twice if the process dies in between, unless `dedup` is on"
+        );
+    }
     let subscription = Subscription::with_services(
         subscription_config(config),
         handler,

@@ -83,6 +83,7 @@ impl From<SourceError> for Setback {
             SourceError::Unavailable(reason) => Self::Away(reason),
             // an operator may create the topic or change the rights at any time
             SourceError::Rejected { reason, .. }
+            | SourceError::Stale { reason, .. }
             | SourceError::Fenced(reason)
             | SourceError::Fatal(reason) => Self::Later(reason),
         }

@@ -109,7 +109,7 @@ async fn handle(plugin: &Generation, call: &Call) -> Result<Duration> {
     let outcomes = plugin.call(std::slice::from_ref(call)).await;
     let time = began.elapsed();
     for outcome in outcomes.results {
-        ensure!(outcome?.len() == 1, "a webhook gives one event");
+        ensure!(outcome?.outputs.len() == 1, "a webhook gives one event");
     }
     Ok(time)
 }

@@ -15,7 +15,7 @@ fn slot(ledger: Ledger) -> Slot {
 }
 
 fn done(position: u64, effects: Vec<sandbar_core::Outgoing>) -> Settlement {
-    Settlement { token: AckToken(position), disposition: Disposition::Done { effects, mark: None } }
+    Settlement { token: AckToken(position), disposition: Disposition::done(effects) }
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub(crate) const GUARANTEES: Guarantees = Guarantees {
     ordered: true,
     atomic_effects: false,
     atomic_marks: false,
+    atomic_state: false,
     tombstones: true,
     delayed_release: false,
     spread_over_processes: true,

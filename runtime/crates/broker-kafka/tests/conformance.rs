@@ -24,6 +24,7 @@ fn declared(name: &'static str) -> Declared {
             ordered: true,
             atomic_effects: false,
             atomic_marks: false,
+            atomic_state: false,
             tombstones: true,
             delayed_release: false,
             spread_over_processes: true,

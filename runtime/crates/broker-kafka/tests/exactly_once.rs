@@ -92,7 +92,7 @@ async fn e1_a_record_that_can_never_be_written_is_named_and_the_others_are_writt
     let mut settle: Vec<_> = all.iter().map(|d| copy(d, &out)).collect();
     // more than a broker takes by default
     let large = vec![Outgoing::new(out.clone(), vec![b'7'; 3 << 20])];
-    settle[5].disposition = Disposition::Done { effects: large, mark: None };
+    settle[5].disposition = Disposition::done(large);
     let refused = partition.settle(&settle).await;
     let Err(SourceError::Rejected { token, reason }) = refused else { panic!("{refused:?}") };
     assert_eq!(token, AckToken(5));

@@ -33,6 +33,7 @@ pub(crate) fn guarantees(exclusive: bool) -> Guarantees {
         ordered: exclusive,
         atomic_effects: false,
         atomic_marks: false,
+        atomic_state: false,
         tombstones: true,
         // a delayed event would be overtaken
         delayed_release: !exclusive,

@@ -32,6 +32,7 @@ impl Backend for Real {
                 ordered: self.exclusive,
                 atomic_effects: false,
                 atomic_marks: false,
+                atomic_state: false,
                 tombstones: true,
                 delayed_release: !self.exclusive,
                 spread_over_processes: !self.exclusive,

@@ -42,6 +42,7 @@ pub(crate) fn guarantees(settings: &Settings) -> Guarantees {
         ordered: exclusive,
         atomic_effects: false,
         atomic_marks: false,
+        atomic_state: false,
         tombstones: true,
         delayed_release: false,
         spread_over_processes: !exclusive,

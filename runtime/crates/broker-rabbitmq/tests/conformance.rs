@@ -18,6 +18,7 @@ impl Backend for Broker {
                 ordered: true,
                 atomic_effects: false,
                 atomic_marks: false,
+                atomic_state: false,
                 tombstones: true,
                 delayed_release: false,
                 spread_over_processes: false,

@@ -198,6 +198,7 @@ pub(crate) fn guarantees(fifo: bool) -> Guarantees {
         ordered: fifo,
         atomic_effects: false,
         atomic_marks: false,
+        atomic_state: false,
         tombstones: true,
         delayed_release: true,
         spread_over_processes: true,

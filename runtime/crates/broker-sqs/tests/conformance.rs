@@ -61,6 +61,7 @@ impl Backend for Queues {
                 ordered: self.fifo,
                 atomic_effects: false,
                 atomic_marks: false,
+                atomic_state: false,
                 tombstones: true,
                 delayed_release: true,
                 spread_over_processes: true,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::{Delivery, Event, Marks, Outgoing, ResumeFrom, Settlement, SourceStats};
+use crate::{Delivery, Event, Marks, Outgoing, ResumeFrom, Settlement, SourceStats, StateStore};
 
 /// A topic and one of its partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +45,12 @@ pub trait Connection: Send + Sync {
     /// Where the connection itself remembers which events a subscription has handled;
     /// `None` where it cannot.
     fn marks(&self) -> Option<Arc<dyn Marks>> {
+        None
+    }
+
+    /// Where the connection itself keeps the state of its subscriptions; `None` where it
+    /// cannot.
+    fn state(&self) -> Option<Arc<dyn StateStore>> {
         None
     }
 
@@ -197,6 +203,8 @@ pub struct Guarantees {
     pub atomic_effects: bool,
     /// `Disposition::Done.mark` is written in that same step.
     pub atomic_marks: bool,
+    /// `Disposition::Done.state` is written in that same step.
+    pub atomic_state: bool,
     /// A record with a null payload is kept apart from an empty one.
     pub tombstones: bool,
     /// Released events can be delayed by the broker.
@@ -303,7 +311,8 @@ pub trait Partition: Send {
     ///
     /// # Errors
     /// [`SourceError::Unavailable`]: try again. [`SourceError::Rejected`]: one of the
-    /// effects can never be written. [`SourceError::Fenced`]: nothing of this partition
+    /// effects can never be written. [`SourceError::Stale`]: one was handled on a state
+    /// that has changed. [`SourceError::Fenced`]: nothing of this partition
     /// can be settled any more.
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError>;
 }
@@ -320,6 +329,15 @@ pub enum SourceError {
         /// The delivery whose effects were refused.
         token: crate::AckToken,
         /// Why, for people.
+        reason: String,
+    },
+    /// The changes of state of `token` do not fit what others have made of it meanwhile:
+    /// the event is to be handled again.
+    #[error("{reason}")]
+    Stale {
+        /// The delivery whose changes are out of date.
+        token: crate::AckToken,
+        /// Which key, for people.
         reason: String,
     },
     /// This partition belongs to others by now, and what was not settled is theirs. The

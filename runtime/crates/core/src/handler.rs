@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Event, Outgoing};
+use crate::{Event, Outgoing, StateChanges};
 
 /// One attempt at one event.
 #[derive(Debug, Clone)]
@@ -26,8 +26,24 @@ pub struct HandledBy {
     pub digest: String,
 }
 
-/// The outcome of one attempt: events to publish, or why not.
-pub type Outcome = Result<Vec<Outgoing>, HandlerError>;
+/// What an event that was handled leads to. All of it becomes true with the
+/// acknowledgement, and none of it if the attempt fails after all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Handled {
+    /// Events to publish.
+    pub outputs: Vec<Outgoing>,
+    /// Changes of the subscription's state; boxed, because most handlers make none.
+    pub state: Option<Box<StateChanges>>,
+}
+
+impl From<Vec<Outgoing>> for Handled {
+    fn from(outputs: Vec<Outgoing>) -> Self {
+        Self { outputs, state: None }
+    }
+}
+
+/// The outcome of one attempt: what it leads to, or why it failed.
+pub type Outcome = Result<Handled, HandlerError>;
 
 /// Outcomes of a batch, one per call, in the order of the calls.
 #[derive(Debug, Clone)]

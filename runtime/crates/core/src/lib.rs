@@ -12,9 +12,11 @@ pub mod cloudevents;
 mod event;
 mod handler;
 mod marks;
+mod publisher;
 pub mod reserved;
 mod settlement;
 mod source_stats;
+mod state;
 mod watermark;
 
 pub use broker::{
@@ -22,8 +24,15 @@ pub use broker::{
     Reader, Sink, Source, SourceError, SourceEvent, StartAt, SubscriptionSpec, TopicInfo,
 };
 pub use event::{Event, Header, Outgoing};
-pub use handler::{Call, ErrorClass, HandledBy, Handler, HandlerError, Outcome, Outcomes, Verdict};
+pub use handler::{
+    Call, ErrorClass, Handled, HandledBy, Handler, HandlerError, Outcome, Outcomes, Verdict,
+};
 pub use marks::{Mark, Marks};
+pub use publisher::{PublishRefusal, Publisher};
 pub use settlement::{AckToken, Delivery, Disposition, Settlement};
 pub use source_stats::SourceStats;
+pub use state::{
+    Expected, StateChange, StateChanges, StateEntry, StateOp, StateQuota, StateSize, StateStore,
+    StateWrite,
+};
 pub use watermark::{ResumeFrom, Watermark};

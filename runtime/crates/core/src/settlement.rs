@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Event, Mark, Outgoing};
+use crate::{Event, Mark, Outgoing, StateChanges};
 
 /// Names one delivery to the partition that made it. The value belongs to the
 /// adapter (an offset, a delivery tag, an index into its table of receipts).
@@ -32,7 +32,7 @@ pub struct Settlement {
 impl Settlement {
     /// `token` is terminal, and nothing is to be written with it.
     pub fn done(token: AckToken) -> Self {
-        Self { token, disposition: Disposition::Done { effects: Vec::new(), mark: None } }
+        Self { token, disposition: Disposition::done(Vec::new()) }
     }
 }
 
@@ -49,6 +49,9 @@ pub enum Disposition {
         /// Written in the same step, so that the event is known as handled (contract
         /// I2); given only where [`Guarantees::atomic_marks`](crate::Guarantees) is set.
         mark: Option<Mark>,
+        /// Changes of the group's state, made in the same step; given only where
+        /// [`Guarantees::atomic_state`](crate::Guarantees) is set.
+        state: Option<Box<StateChanges>>,
     },
     /// Not processed: deliver it again, to anyone, no sooner than `after`.
     /// A log broker keeps its position before it and has nothing to do.
@@ -56,4 +59,11 @@ pub enum Disposition {
         /// Least time until the next delivery, where the broker can delay.
         after: Duration,
     },
+}
+
+impl Disposition {
+    /// Terminal, with `effects` and nothing else.
+    pub fn done(effects: Vec<Outgoing>) -> Self {
+        Self::Done { effects, mark: None, state: None }
+    }
 }

@@ -4,7 +4,9 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use sandbar_core::{AckToken, Call, Delivery, ErrorClass, Event, HandledBy, Mark, Outgoing};
+use sandbar_core::{
+    AckToken, Call, Delivery, ErrorClass, Event, HandledBy, Mark, Outgoing, StateChanges,
+};
 use tokio::time::Instant;
 
 use crate::{Parcel, Reason, dedup::Claim};
@@ -122,6 +124,8 @@ pub(crate) enum Fate {
     Retry { due: Instant, class: ErrorClass },
     /// Again as soon as the gate opens, as the same attempt.
     Defer,
+    /// Again at once, as the same attempt: the state that it was handled on has changed.
+    Stale { reason: String },
     /// Not to be passed: its partition halts.
     Halt { reason: String },
     /// It was settled before, and now its mark is durable.
@@ -137,17 +141,20 @@ pub(crate) struct Ending {
     pub effects: Vec<Outgoing>,
     /// Written in that step too, or else after it.
     pub mark: Option<Mark>,
+    /// Made in that step too, or else durable before it and no longer here.
+    pub state: Option<Box<StateChanges>>,
 }
 
 impl Ending {
     /// One without any effect.
     pub(crate) fn of(end: End) -> Self {
-        Self { end, outputs: 0, effects: Vec::new(), mark: None }
+        Self { end, outputs: 0, effects: Vec::new(), mark: None, state: None }
     }
 
-    /// Whether the source may refuse it for its effects.
+    /// Whether the source may refuse it for what it brings.
     pub(crate) fn may_fail(&self) -> bool {
-        matches!(self.end, End::Handled | End::DeadLettered(_)) && !self.effects.is_empty()
+        let brings = !self.effects.is_empty() || self.state.is_some();
+        matches!(self.end, End::Handled | End::DeadLettered(_)) && brings
     }
 }
 

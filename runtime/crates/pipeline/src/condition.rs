@@ -186,6 +186,8 @@ pub struct StatsSnapshot {
     pub delayed: u64,
     /// Events that were handled before.
     pub dedup_hits: u64,
+    /// Events handled again, because their state had changed meanwhile.
+    pub state_conflicts: u64,
     /// Keys that wait behind a dead letter.
     pub halted_keys: i64,
     /// Whether attempts may start.

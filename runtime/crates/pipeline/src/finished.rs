@@ -22,7 +22,7 @@ impl Finished {
     pub(crate) fn push(&mut self, record: Record, mut ending: Ending, guarantees: Guarantees) {
         let mark = if guarantees.atomic_marks { ending.mark.take() } else { None };
         let effects = std::mem::take(&mut ending.effects);
-        let disposition = Disposition::Done { effects, mark };
+        let disposition = Disposition::Done { effects, mark, state: ending.state.take() };
         self.settlements.push(Settlement { token: record.ticket.token, disposition });
         self.rest.push((record, ending));
     }
@@ -45,8 +45,9 @@ impl Finished {
     pub(crate) fn remove(&mut self, token: AckToken) -> Option<(Record, Ending)> {
         let at = self.settlements.iter().position(|s| s.token == token)?;
         let (record, mut ending) = self.rest.remove(at);
-        if let Disposition::Done { effects, mark } = self.settlements.remove(at).disposition {
-            (ending.effects, ending.mark) = (effects, mark.or(ending.mark));
+        if let Disposition::Done { effects, mark, state } = self.settlements.remove(at).disposition
+        {
+            (ending.effects, ending.mark, ending.state) = (effects, mark.or(ending.mark), state);
         }
         Some((record, ending))
     }

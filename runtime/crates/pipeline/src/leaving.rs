@@ -1,7 +1,7 @@
 //! Events whose handling is over, on their way to their settlement: whatever has to be
 //! durable before it is made so here, and held back until it is (contract D1).
 
-use sandbar_core::{Mark, Outgoing};
+use sandbar_core::{Mark, Outgoing, StateChanges, StateWrite};
 use tokio::time::sleep;
 
 use crate::{
@@ -31,6 +31,8 @@ enum Then {
     Settle,
     /// Nobody may handle it again (contract I2).
     Mark(Mark),
+    /// Its changes of state are made, and with them its mark where that is due now.
+    Write(Box<StateChanges>, Option<Mark>),
     /// Its key waits from now on. Its dead letter is durable first: a key that is halted
     /// by nothing would wait for ever.
     Note(Outgoing),
@@ -113,6 +115,12 @@ impl Subscription {
                 then = Then::Mark(mark);
             }
         }
+        if !way.guarantees.atomic_state
+            && let Some(changes) = ending.state.take()
+        {
+            let mark = if let Then::Mark(mark) = then { Some(mark) } else { None };
+            then = Then::Write(changes, mark);
+        }
         departure.leaving.push(Some(Leaving { record, ending, then }));
     }
 
@@ -140,7 +148,7 @@ impl Subscription {
                 refused.extend(leaving[owner].take().map(|l| (l.record, l.ending, reason)));
             }
             let owing = outbox.owing();
-            let mut marking = Vec::new();
+            let (mut marking, mut writing) = (Vec::new(), Vec::new());
             for (owner, slot) in leaving.iter_mut().enumerate() {
                 let owes = owing.get(owner).copied().unwrap_or(false);
                 if owes && !planted(Fault::OutputsNotAwaited) {
@@ -150,6 +158,9 @@ impl Subscription {
                     None => {}
                     Some(Then::Settle) => self.settle(slot, way).await,
                     Some(Then::Mark(mark)) => marking.push((owner, mark)),
+                    Some(Then::Write(changes, mark)) => {
+                        writing.push((owner, StateWrite { changes: *changes, mark }));
+                    }
                     Some(Then::Note(note)) => outbox.push(&self.outputs.own, owner, note),
                 }
             }
@@ -167,6 +178,9 @@ impl Subscription {
                     away = Some(reason);
                 }
             }
+            if let Err(reason) = self.write_state(writing, &mut leaving, way).await {
+                away = Some(reason);
+            }
             let waiting = leaving.iter().flatten().count();
             match away {
                 Some(reason) => self.hold_back(waiting, reason, &mut backoff).await,
@@ -180,6 +194,42 @@ impl Subscription {
     async fn settle(&self, leaving: &mut Option<Leaving>, way: &Way) {
         if let Some(Leaving { record, ending, .. }) = leaving.take() {
             way.report(record, Fate::Done(ending)).await;
+        }
+    }
+
+    /// Makes changes of state durable and reports their events, or leaves them as they are
+    /// and says why it cannot.
+    async fn write_state(
+        &self,
+        writing: Vec<(usize, StateWrite)>,
+        leaving: &mut [Option<Leaving>],
+        way: &Way,
+    ) -> Result<(), String> {
+        if writing.is_empty() {
+            return Ok(());
+        }
+        let (owners, writes): (Vec<usize>, Vec<_>) = writing.into_iter().unzip();
+        match self.services.write_state(&self.config.group, &writes).await {
+            Ok(answers) => {
+                for (owner, answer) in owners.into_iter().zip(answers) {
+                    match answer {
+                        Ok(()) => self.settle(&mut leaving[owner], way).await,
+                        Err(reason) => {
+                            if let Some(Leaving { record, .. }) = leaving[owner].take() {
+                                way.report(record, Fate::Stale { reason }).await;
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => {
+                for (owner, StateWrite { changes, mark }) in owners.into_iter().zip(writes) {
+                    let then = || Then::Write(Box::new(changes), mark);
+                    leaving[owner].as_mut().map(|l| l.then = then());
+                }
+                Err(error.to_string())
+            }
         }
     }
 

@@ -53,6 +53,7 @@ pub struct PipelineMetrics {
     pub(crate) deferred: Family<Plugin, Counter>,
     pub(crate) delayed: Family<Plugin, Counter>,
     pub(crate) dedup_hits: Family<Plugin, Counter>,
+    pub(crate) state_conflicts: Family<Plugin, Counter>,
     pub(crate) halted_keys: Family<Plugin, Gauge>,
     pub(crate) drain: Family<Plugin, Histogram>,
 }
@@ -83,6 +84,7 @@ impl Default for PipelineMetrics {
             deferred: Family::default(),
             delayed: Family::default(),
             dedup_hits: Family::default(),
+            state_conflicts: Family::default(),
             halted_keys: Family::default(),
             drain: Family::new_with_constructor(|| Histogram::new(DRAIN_BUCKETS)),
         }
@@ -166,6 +168,11 @@ impl PipelineMetrics {
             m.dedup_hits.clone(),
         );
         r.register(
+            "sandbar_state_conflicts",
+            "Events handled again, because their state had changed meanwhile",
+            m.state_conflicts.clone(),
+        );
+        r.register(
             "sandbar_halted_keys",
             "Keys whose events follow a dead letter until they are released",
             m.halted_keys.clone(),
@@ -196,6 +203,7 @@ impl PipelineMetrics {
             &self.deferred,
             &self.delayed,
             &self.dedup_hits,
+            &self.state_conflicts,
         ] {
             family.remove(&plugin);
         }
@@ -255,7 +263,7 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{line}\nis not in\n{text}");
         }
         let families = text.lines().filter(|l| l.starts_with("# TYPE")).count();
-        assert_eq!(families, 19, "each family is there once");
+        assert_eq!(families, 20, "each family is there once");
     }
 
     #[test]

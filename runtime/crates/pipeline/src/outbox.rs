@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use futures::future::join_all;
 use sandbar_core::{Outgoing, PublishError, Sink};
 
-use crate::attempt::guarded;
+use crate::{attempt::guarded, topics};
 
 /// A sink and the name of its connection.
 #[derive(Clone)]
@@ -55,6 +55,40 @@ impl Outputs {
             None => Some(&self.default),
             Some(name) if name == &*self.default.connection => Some(&self.default),
             Some(name) => self.named.get(name),
+        }
+    }
+
+    /// Why `output` may not be published, where `allow` lists the topics that may be
+    /// published to; without it all may.
+    pub(crate) fn denial<'a>(
+        &self,
+        allow: Option<&[String]>,
+        output: &'a Outgoing,
+    ) -> Option<Denial<'a>> {
+        let connection = output.connection.as_deref();
+        if self.find(connection).is_none() {
+            return Some(Denial::Connection(connection.unwrap_or_default()));
+        }
+        let listed =
+            |allow: &[String]| allow.iter().any(|glob| topics::matches(glob, &output.topic));
+        (!allow.is_none_or(listed)).then_some(Denial::Topic(&output.topic))
+    }
+}
+
+/// What a plugin may not publish to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denial<'a> {
+    Connection(&'a str),
+    Topic(&'a str),
+}
+
+impl Denial<'_> {
+    pub(crate) fn complaint(self, plugin: &str) -> String {
+        match self {
+            Self::Connection(name) => format!("publishing to connection `{name}` is not granted"),
+            Self::Topic(topic) => format!(
+                "publishing to topic `{topic}` is not allowed: add it to `publish` of plugin `{plugin}`"
+            ),
         }
     }
 }

@@ -262,7 +262,7 @@ impl Work {
         for Report { record, fate } in reports.drain(..) {
             match fate {
                 // released at the end; it keeps its lane, so nothing overtakes it (contract R7)
-                Fate::New | Fate::Retry { .. } | Fate::Defer if draining => {}
+                Fate::New | Fate::Retry { .. } | Fate::Defer | Fate::Stale { .. } if draining => {}
                 Fate::Untouched => {}
                 Fate::Marked => self.unmarked -= 1,
                 Fate::New => self.lanes.again(record.ticket.age, record),
@@ -272,6 +272,7 @@ impl Work {
                     self.retry(record, due);
                 }
                 Fate::Defer => self.defer(record),
+                Fate::Stale { reason } => self.stale(record, &reason),
                 Fate::Halt { reason } => self.health.halt(reason, &self.ledger),
             }
         }
@@ -281,8 +282,10 @@ impl Work {
 
     fn finish(&mut self, mut record: Record, ending: Ending) {
         // the next event of the lane need not wait for the settlement, since they are settled
-        // in this order, and together if at all; unless it must not pass one that fails there
-        let waits = self.subscription.config.waits_for_failed() && ending.may_fail();
+        // in this order, and together if at all; unless it must not pass one that fails there,
+        // or must see what that one made of the state
+        let waits = ending.state.is_some()
+            || self.subscription.config.waits_for_failed() && ending.may_fail();
         if let Some(lane) = record.ticket.lane.take_if(|_| !waits) {
             self.lanes.leave(lane);
         }
@@ -297,6 +300,15 @@ impl Work {
         record.call.attempt += 1;
         self.ledger.retry_at(record.ticket.token, due);
         self.later.push(due, Later::Attempt(record));
+    }
+
+    /// Others have changed the state that it was handled on: nobody is at fault, and each
+    /// time somebody has got on, so it costs it no attempt and cannot go on for ever.
+    fn stale(&mut self, record: Record, reason: &str) {
+        self.subscription.stats.state_conflicts.inc();
+        let event = record.delivered().id();
+        tracing::debug!(plugin = self.subscription.config.name, event, reason, "handling it again");
+        self.defer(record);
     }
 
     fn defer(&mut self, mut record: Record) {
@@ -326,13 +338,22 @@ impl Work {
             }
             Err(SourceError::Unavailable(reason)) => self.lost_broker(&reason),
             Err(gone @ (SourceError::Fatal(_) | SourceError::Fenced(_))) => return Err(gone),
-            Err(SourceError::Rejected { token, reason }) => {
+            Err(
+                ref
+                error @ (SourceError::Rejected { token, .. } | SourceError::Stale { token, .. }),
+            ) => {
+                let reason = error.to_string();
                 let Some((record, ending)) = batch.remove(token) else {
                     let reason =
                         format!("the source refused a delivery that was not settled: {reason}");
                     return Err(SourceError::Fatal(reason));
                 };
-                self.take_refused(record, ending, reason);
+                match error {
+                    // a drain leaves it to the next owner
+                    SourceError::Stale { .. } if self.stop.phase().deadline().is_some() => {}
+                    SourceError::Stale { .. } => self.stale(record, &reason),
+                    _ => self.take_refused(record, ending, reason),
+                }
             }
         }
         // none of the batch is settled: it goes first the next time, in its order

@@ -80,6 +80,8 @@ pub struct SubscriptionStats {
     pub delayed: Counter,
     /// Events acknowledged unhandled, because they were handled before (contract I3).
     pub dedup_hits: Counter,
+    /// Events handled again, because the state that they were handled on had changed.
+    pub state_conflicts: Counter,
     /// Keys that wait behind a dead letter (contract O4).
     pub halted_keys: Gauge,
     /// Seconds that revoked partitions took to drain (contract H4).
@@ -110,6 +112,7 @@ impl SubscriptionStats {
             deferred: m.deferred.get_or_create_owned(&plugin),
             delayed: m.delayed.get_or_create_owned(&plugin),
             dedup_hits: m.dedup_hits.get_or_create_owned(&plugin),
+            state_conflicts: m.state_conflicts.get_or_create_owned(&plugin),
             halted_keys: m.halted_keys.get_or_create_owned(&plugin),
             drain_duration: m.drain.get_or_create_owned(&plugin),
             breaker: BreakerState::ALL.map(|s| {
@@ -163,6 +166,7 @@ impl SubscriptionStats {
             deferred: self.deferred.get(),
             delayed: self.delayed.get(),
             dedup_hits: self.dedup_hits.get(),
+            state_conflicts: self.state_conflicts.get(),
             halted_keys: self.halted_keys.get(),
             breaker: condition.breaker,
             oldest_unfinished_seconds: age(condition.oldest()),
@@ -286,6 +290,7 @@ mod tests {
           "deferred": 0,
           "delayed": 0,
           "dedup_hits": 0,
+          "state_conflicts": 0,
           "halted_keys": 0,
           "breaker": "closed",
           "oldest_unfinished_seconds": null,

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use parking_lot::Mutex;
 use sandbar_core::{
-    Call, ErrorClass, HandledBy, Handler, HandlerError, Outcome, Outgoing, Verdict, cloudevents,
+    Call, ErrorClass, Handled, HandledBy, Handler, HandlerError, Outcome, Verdict, cloudevents,
 };
 use tokio::{
     join,
@@ -22,7 +22,6 @@ use crate::{
     gate::{Gate, Probe},
     halted::HaltedKeys,
     leaving::Departure,
-    topics,
 };
 
 /// A plugin bound to its settings and outputs: what partitions hand their events to.
@@ -131,13 +130,15 @@ impl Subscription {
         let records = calls.into_iter().zip(tickets).map(|(call, ticket)| Record { call, ticket });
         for (mut record, (by, outcome)) in records.zip(outcomes) {
             record.ticket.by = by;
-            match outcome.and_then(|outputs| self.check(outputs)) {
-                Ok(mut outputs) => {
+            match outcome.and_then(|handled| self.check(handled)) {
+                Ok(Handled { mut outputs, state }) => {
                     // what passes an event on does not cause it
                     if !self.config.internal {
                         cloudevents::trace_back(&record.call.event, &mut outputs);
                     }
-                    let ending = Ending { outputs: outputs.len(), ..Ending::of(End::Handled) };
+                    let outputs_made = outputs.len();
+                    let ending =
+                        Ending { outputs: outputs_made, state, ..Ending::of(End::Handled) };
                     self.depart(&mut handled, record, ending, outputs, &way);
                 }
                 Err(error) => failed.push((record, error)),
@@ -207,27 +208,15 @@ impl Subscription {
     }
 
     /// Refuses outputs that the plugin was not granted.
-    fn check(&self, outputs: Vec<Outgoing>) -> Outcome {
-        for output in &outputs {
-            let connection = output.connection.as_deref();
-            let complaint = if self.outputs.find(connection).is_none() {
-                format!(
-                    "publishing to connection `{}` is not granted",
-                    connection.unwrap_or_default()
-                )
-            } else if !self.config.internal
-                && !self.config.allow.iter().any(|glob| topics::matches(glob, &output.topic))
-            {
-                format!(
-                    "publishing to topic `{}` is not allowed: add it to `publish` of plugin `{}`",
-                    output.topic, self.config.name
-                )
-            } else {
-                continue;
-            };
-            return Err(HandlerError::new(ErrorClass::Denied, Verdict::Reject, complaint));
+    fn check(&self, handled: Handled) -> Outcome {
+        let allow = if self.config.internal { None } else { Some(&*self.config.allow) };
+        match handled.outputs.iter().find_map(|o| self.outputs.denial(allow, o)) {
+            None => Ok(handled),
+            Some(denial) => {
+                let complaint = denial.complaint(&self.config.name);
+                Err(HandlerError::new(ErrorClass::Denied, Verdict::Reject, complaint))
+            }
         }
-        Ok(outputs)
     }
 }
 

@@ -83,9 +83,9 @@ impl<'a> Committer<'a> {
         if self.shared.storage.needs_reopen() {
             tokio::time::sleep(pause).await;
         }
-        // What stores no records may find room inside of a file that cannot grow, and
+        // What stores nothing new may find room inside of a file that cannot grow, and
         // retention, which is part of it, makes some.
-        let storing: Vec<_> = group.extract_if(.., |r| r.work.records().next().is_some()).collect();
+        let storing: Vec<_> = group.extract_if(.., |r| r.work.stores()).collect();
         let deletes = |r: &Request| matches!(r.work, Work::Retain | Work::Trim { .. });
         let deletes = group.iter().any(deletes);
         let committed = self.commit_together(group);
@@ -101,7 +101,7 @@ impl<'a> Committer<'a> {
 
     /// Commits one group and answers it; says what [`commit`](Self::commit) does.
     fn commit_together(&mut self, group: Vec<Request>) -> Option<bool> {
-        let stores = group.iter().any(|r| r.work.records().next().is_some());
+        let stores = group.iter().any(|r| r.work.stores());
         let (works, answers): (Vec<_>, Vec<_>) =
             group.into_iter().map(|r| (r.work, r.answer)).unzip();
         let result = self.ready().and_then(|()| self.write(works));

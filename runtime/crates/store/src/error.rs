@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use sandbar_core::{PublishError, SourceError};
+use sandbar_core::{AckToken, PublishError, SourceError};
 
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,10 @@ pub(crate) enum Failure {
     /// Nothing was changed, or it cannot be known; the same request may work later.
     #[error("{0}")]
     Unavailable(String),
+    /// The changes of state of the event at `offset` do not fit what the state has become;
+    /// nothing was changed.
+    #[error("{reason}")]
+    Stale { offset: u64, reason: String },
     /// No later request of this kind can work.
     #[error("{0}")]
     Fatal(String),
@@ -73,6 +77,7 @@ impl From<Failure> for SourceError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unavailable(why) => Self::Unavailable(why),
+            Failure::Stale { offset, reason } => Self::Stale { token: AckToken(offset), reason },
             Failure::Fatal(why) => Self::Fatal(why),
         }
     }
@@ -82,7 +87,7 @@ impl From<Failure> for PublishError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unavailable(why) => Self::Unavailable(why),
-            Failure::Fatal(why) => Self::Rejected(why),
+            Failure::Stale { reason: why, .. } | Failure::Fatal(why) => Self::Rejected(why),
         }
     }
 }

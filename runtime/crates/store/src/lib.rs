@@ -32,6 +32,7 @@ mod scan;
 mod schema;
 mod sink;
 mod source;
+mod state;
 mod stats;
 mod storage;
 mod transaction;
@@ -48,6 +49,7 @@ pub const GUARANTEES: sandbar_core::Guarantees = sandbar_core::Guarantees {
     ordered: true,
     atomic_effects: true,
     atomic_marks: true,
+    atomic_state: true,
     tombstones: true,
     delayed_release: false,
     spread_over_processes: false,

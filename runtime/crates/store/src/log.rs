@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redb::{ReadableTable, StorageBackend, backends::InMemoryBackend};
 use sandbar_core::{
     Connection, Extent, Guarantees, Marks, Outgoing, PartitionId, ReadFrom, Reader, ResumeFrom,
-    Sink, Source, SourceError, SubscriptionSpec, TopicInfo,
+    Sink, Source, SourceError, StateStore, SubscriptionSpec, TopicInfo,
 };
 
 use crate::{
@@ -230,6 +230,10 @@ impl Connection for Log {
     }
 
     fn marks(&self) -> Option<Arc<dyn Marks>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn state(&self) -> Option<Arc<dyn StateStore>> {
         Some(Arc::new(self.clone()))
     }
 

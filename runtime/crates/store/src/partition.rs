@@ -153,7 +153,7 @@ impl Partition for LogPartition {
         let mut watermark = self.watermark.clone();
         let mut settled = Vec::new();
         for settlement in settlements {
-            let Disposition::Done { effects, mark } = &settlement.disposition else {
+            let Disposition::Done { effects, mark, state } = &settlement.disposition else {
                 // released: the cursor stays before it, and the next subscription
                 // of the group begins there
                 continue;
@@ -168,7 +168,8 @@ impl Partition for LogPartition {
                     .validate(effect)
                     .map_err(|reason| SourceError::Rejected { token: settlement.token, reason })?;
             }
-            settled.push(Settled { offset, effects: effects.clone(), mark: mark.clone() });
+            let (effects, mark, state) = (effects.clone(), mark.clone(), state.clone());
+            settled.push(Settled { offset, effects, mark, state });
         }
         if settled.is_empty() {
             return Ok(());

@@ -25,6 +25,8 @@ pub struct Retained {
     pub superseded: u64,
     /// Marks removed because they have expired.
     pub marks: u64,
+    /// Keys of state removed because they have expired.
+    pub state: u64,
 }
 
 impl Retained {
@@ -35,6 +37,7 @@ impl Retained {
         self.bytes += other.bytes;
         self.superseded += other.superseded;
         self.marks += other.marks;
+        self.state += other.state;
     }
 
     /// Counts it in what the log shows.
@@ -42,6 +45,7 @@ impl Retained {
         stats.expired.inc_by(self.events);
         stats.superseded.inc_by(self.superseded);
         stats.marks_expired.inc_by(self.marks);
+        stats.state_expired.inc_by(self.state);
     }
 }
 
@@ -80,11 +84,13 @@ impl Row {
 }
 
 impl Transaction<'_, '_> {
-    /// Deletes one slice of what every topic's retention allows to, and of the marks that
-    /// have expired; also returns whether there may be more.
+    /// Deletes one slice of what every topic's retention allows to, and of the marks and the
+    /// state that have expired; also returns whether there may be more.
     pub(crate) fn retain(&mut self) -> Result<(Retained, bool), redb::Error> {
-        let (marks, mut unfinished) = self.expire_marks()?;
-        let mut all = Retained { marks, ..Retained::default() };
+        let (marks, more_marks) = self.expire_marks()?;
+        let (state, more_state) = self.expire_state()?;
+        let mut unfinished = more_marks || more_state;
+        let mut all = Retained { marks, state, ..Retained::default() };
         for topic in self.shared.catalog.all() {
             let (retained, more) = match topic.is_compacted() {
                 true => self.compact(&topic)?,

@@ -41,6 +41,15 @@ pub(crate) const MARKS: TableDefinition<'_, (&str, &[u8]), u64> = TableDefinitio
 pub(crate) const EXPIRIES: TableDefinition<'_, (u64, &str, &[u8]), ()> =
     TableDefinition::new("expiries");
 
+/// Group, key -> version, expiry and value (see `state`).
+pub(crate) const STATE: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("state");
+/// Expiry, group, key of what expires, in the order in which it goes.
+pub(crate) const STATE_EXPIRIES: TableDefinition<'_, (u64, &str, &str), ()> =
+    TableDefinition::new("state-expiries");
+/// Group -> keys and bytes of its state, and the newest version given out in it.
+pub(crate) const STATE_SIZES: TableDefinition<'_, &str, (u64, u64, u64)> =
+    TableDefinition::new("state-sizes");
+
 /// What a partition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Extent {
@@ -123,7 +132,9 @@ pub(crate) fn prepare(db: &Database) -> Result<Result<(), u32>, redb::Error> {
             return Ok(Err(layout));
         }
         // those that came later; without them it is an empty file, or an older one
-        if [COMPACTED.name(), MARKS.name(), EXPIRIES.name()].iter().all(|t| found.contains(*t)) {
+        let later = [COMPACTED.name(), MARKS.name(), EXPIRIES.name()];
+        let latest = [STATE.name(), STATE_EXPIRIES.name(), STATE_SIZES.name()];
+        if later.iter().chain(&latest).all(|table| found.contains(*table)) {
             return Ok(Ok(()));
         }
     }
@@ -139,6 +150,9 @@ pub(crate) fn prepare(db: &Database) -> Result<Result<(), u32>, redb::Error> {
     write.open_table(COMPACTED)?;
     write.open_table(MARKS)?;
     write.open_table(EXPIRIES)?;
+    write.open_table(STATE)?;
+    write.open_table(STATE_EXPIRIES)?;
+    write.open_table(STATE_SIZES)?;
     write.commit()?;
     Ok(Ok(()))
 }

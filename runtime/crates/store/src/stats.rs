@@ -27,11 +27,13 @@ pub struct LogStats {
     pub superseded: Counter,
     /// Marks of handled events removed because they had expired.
     pub marks_expired: Counter,
+    /// Keys of state removed because they had expired.
+    pub state_expired: Counter,
 }
 
 impl LogStats {
     /// Every counter with its name, to stand behind `sandbar_log_`, and its meaning.
-    pub fn counters(&self) -> [(&'static str, &'static str, &Counter); 11] {
+    pub fn counters(&self) -> [(&'static str, &'static str, &Counter); 12] {
         [
             ("commits", "Fsynced commits", &self.commits),
             ("records", "Records appended", &self.records),
@@ -52,6 +54,7 @@ impl LogStats {
                 &self.superseded,
             ),
             ("marks_expired", "Marks of handled events that have expired", &self.marks_expired),
+            ("state_expired", "Keys of plugins' state that have expired", &self.state_expired),
         ]
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     marks::MarkTables,
     retention::{MovedCursor, Retained},
     schema::{BATCHES, BatchKey, CURSORS, Cursor, Extent, INDEX, PARTITIONS, PartitionKey, TOPICS},
+    state::StateTables,
     writer::{Answer, Outcome, Settle, Settled, Shared, Work},
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Transaction<'a, 'tx> {
     pub(crate) tables: Tables<'tx>,
     /// Opened when first needed: most logs have none.
     pub(crate) marks: Option<MarkTables<'tx>>,
+    /// The same.
+    pub(crate) state: Option<StateTables<'tx>>,
     pub(crate) passes: &'a mut Passes,
     turn: u32,
     pub(crate) now_ms: u64,
@@ -88,6 +91,7 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
             tx,
             tables,
             marks: None,
+            state: None,
             passes,
             turn,
             now_ms,
@@ -136,6 +140,10 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
                     self.mark(&group, mark)?;
                 }
             }
+            Work::Write { group, writes } => {
+                let written = self.write_state(&group, &writes)?;
+                return Ok(Ok(Outcome { written, ..Outcome::default() }));
+            }
             Work::Compact(name) => {
                 let topic = self.topic(&name)?;
                 self.make_compacted(topic)?;
@@ -182,12 +190,15 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
             ))));
         }
         let stored = self.cursor(&lease.group, topic.id, partition)?.unwrap_or_default();
-        for Settled { offset, effects, mark } in settled {
-            // a commit whose fsync failed may have reached the disk after all: what it
-            // settled must not produce its outputs again when it is settled again
-            if again && stored.is_finished(offset) {
-                continue;
-            }
+        // a commit whose fsync failed may have reached the disk after all: what it settled
+        // must not produce its outputs again when it is settled again
+        let is_new = |settled: &Settled| !(again && stored.is_finished(settled.offset));
+        let settled: Vec<_> = settled.into_iter().filter(is_new).collect();
+        // first, because it alone may not fit: then nothing is written
+        if let Some(stale) = self.settle_state(&lease.group, &settled)? {
+            return Ok(Err(stale));
+        }
+        for Settled { effects, mark, .. } in settled {
             for effect in effects {
                 self.stage(effect)?;
             }
@@ -199,6 +210,26 @@ impl<'a, 'tx> Transaction<'a, 'tx> {
         cursor.raise_to(stored.resume_from);
         self.put_cursor(&lease.group, topic.id, partition, &cursor)?;
         Ok(Ok(Outcome::default()))
+    }
+
+    /// Makes the changes of state of `settled`, all of them or none.
+    fn settle_state(
+        &mut self,
+        group: &str,
+        settled: &[Settled],
+    ) -> Result<Option<Failure>, redb::Error> {
+        if settled.iter().all(|s| s.state.is_none()) {
+            return Ok(None);
+        }
+        let mut draft = self.draft(group)?;
+        for Settled { offset, state, .. } in settled {
+            let Some(changes) = state else { continue };
+            if let Err(reason) = self.change(&mut draft, changes)? {
+                return Ok(Some(Failure::Stale { offset: *offset, reason }));
+            }
+        }
+        self.put_state(draft)?;
+        Ok(None)
     }
 
     fn cursor(

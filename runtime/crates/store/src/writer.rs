@@ -4,7 +4,7 @@
 use std::{sync::Arc, thread};
 
 use parking_lot::Mutex;
-use sandbar_core::{Mark, Outgoing};
+use sandbar_core::{Mark, Outgoing, StateChange, StateChanges, StateWrite};
 use tokio::{
     runtime,
     sync::{mpsc, oneshot, watch},
@@ -51,6 +51,8 @@ pub(crate) enum Work {
     Move { group: String, topic: Arc<Topic>, partition: u32, to: u64 },
     /// Write marks of a group.
     Mark { group: String, marks: Vec<Mark> },
+    /// Change the state of a group.
+    Write { group: String, writes: Vec<StateWrite> },
     /// Delete a slice of the events before an offset.
     Trim { topic: Arc<Topic>, partition: u32, before: u64 },
     /// Delete a slice of what retention allows to.
@@ -74,6 +76,7 @@ pub(crate) struct Settled {
     pub(crate) offset: u64,
     pub(crate) effects: Vec<Outgoing>,
     pub(crate) mark: Option<Mark>,
+    pub(crate) state: Option<Box<StateChanges>>,
 }
 
 impl Work {
@@ -86,8 +89,30 @@ impl Work {
         }
     }
 
+    /// Changes of state that it brings.
+    fn changes(&self) -> Box<dyn Iterator<Item = &StateChanges> + '_> {
+        match self {
+            Self::Write { writes, .. } => Box::new(writes.iter().map(|write| &write.changes)),
+            Self::Settle(settle) => {
+                Box::new(settle.settled.iter().filter_map(|s| s.state.as_deref()))
+            }
+            _ => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// Whether it takes room.
+    pub(crate) fn stores(&self) -> bool {
+        self.records().next().is_some() || self.changes().next().is_some()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
-        self.records().map(Outgoing::size).sum()
+        let value = |change: &StateChange| match change {
+            StateChange::Put { value, .. } => value.len(),
+            StateChange::Add(_) | StateChange::Delete => 0,
+        };
+        let ops = self.changes().flat_map(|changes| &changes.ops);
+        let state: usize = ops.map(|op| op.key.len() + value(&op.change)).sum();
+        self.records().map(Outgoing::size).sum::<usize>() + state
     }
 }
 
@@ -96,6 +121,8 @@ impl Work {
 pub(crate) struct Outcome {
     /// For [`Work::Open`], in the order asked for.
     pub(crate) cursors: Vec<Cursor>,
+    /// For [`Work::Write`]: which of the writes were made, and why not.
+    pub(crate) written: Vec<Result<(), String>>,
     /// For [`Work::Retain`].
     pub(crate) retained: Retained,
     /// For [`Work::Retain`] and [`Work::Trim`]: there is another slice.

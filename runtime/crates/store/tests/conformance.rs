@@ -50,6 +50,7 @@ impl Backend for Embedded {
                 ordered: true,
                 atomic_effects: true,
                 atomic_marks: true,
+                atomic_state: true,
                 tombstones: true,
                 delayed_release: false,
                 spread_over_processes: false,

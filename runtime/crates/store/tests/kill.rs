@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::*;
-use sandbar_core::{Connection, Marks, Outgoing};
+use sandbar_core::{Connection, Marks, Outgoing, StateStore};
 use sandbar_store::{Log, LogError};
 
 const FILE: &str = "SANDBAR_STORE_KILL_TEST_FILE";
@@ -127,7 +127,7 @@ fn every_acknowledged_append_survives_a_kill() {
 }
 
 #[test]
-#[ignore = "the child of i2_settlements_effects_and_marks_are_one_whatever_is_killed_when"]
+#[ignore = "the child of i2_t2_settlements_effects_marks_and_state_are_one_whatever_is_killed_when"]
 fn child_settles() {
     let path = std::env::var(FILE).unwrap();
     runtime().block_on(async {
@@ -144,7 +144,10 @@ fn child_settles() {
                 .iter()
                 .map(|o| {
                     let effect = |topic| Outgoing::new(topic, o.to_string());
-                    marked(*o, vec![effect("out"), effect("audit")], mark(o, u64::MAX))
+                    let mut settlement =
+                        marked(*o, vec![effect("out"), effect("audit")], mark(o, u64::MAX));
+                    count(&mut settlement, "n");
+                    settlement
                 })
                 .collect();
             partition.settle(&settlements).await.unwrap();
@@ -156,7 +159,7 @@ fn child_settles() {
 }
 
 #[test]
-fn i2_settlements_effects_and_marks_are_one_whatever_is_killed_when() {
+fn i2_t2_settlements_effects_marks_and_state_are_one_whatever_is_killed_when() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     runtime().block_on(async {
@@ -183,6 +186,9 @@ fn i2_settlements_effects_and_marks_are_one_whatever_is_killed_when() {
                 (0..INPUTS).all(|i| seen[i as usize] == produced.contains(&i)),
                 "outputs without mark, or a mark without outputs"
             );
+            let n = log.get("g", "n", 0).await.unwrap().map(|entry| entry.value);
+            let counted = n.map_or("0".into(), |n| String::from_utf8(n.to_vec()).unwrap());
+            assert_eq!(counted, produced.len().to_string(), "an increment was lost or repeated");
             let resume_from = log.cursors("g").await.unwrap()[0].1.0;
             assert!((0..resume_from).all(|o| produced.contains(&o)), "cursor without outputs");
             // what is delivered again is exactly what produced nothing

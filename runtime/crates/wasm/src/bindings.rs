@@ -16,7 +16,12 @@ wasmtime::component::bindgen!({
         }
     ",
     world: "sandbar:host/served",
-    imports: { default: trappable },
+    imports: {
+        // these wait for something outside of the instance
+        "sandbar:events/state": async | trappable,
+        "sandbar:events/publisher": async | trappable,
+        default: trappable,
+    },
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
 });

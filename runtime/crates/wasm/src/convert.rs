@@ -51,24 +51,46 @@ impl<'a> Lists<'a> {
     }
 }
 
-/// Takes over what a plugin said of one event. The outer error is for what it said
-/// against its limits.
+/// What counts towards the limits on outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Used {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Used {
+    /// With `more` events.
+    pub(crate) fn and(self, more: &[types::Outgoing]) -> Self {
+        let bytes = more.iter().map(size).sum::<usize>();
+        Self { records: self.records + more.len(), bytes: self.bytes + bytes }
+    }
+}
+
+/// Takes over what a plugin said of one event, of whose limits so much was `used` before.
+/// The outer error is for what it said against its limits.
 pub(crate) fn outcome(
     said: Result<Vec<types::Outgoing>, types::Failure>,
     limits: &Limits,
+    used: Used,
 ) -> Result<Outcome, HandlerError> {
     match said {
-        Ok(returned) => outputs(returned, limits).map(Ok).map_err(|hit| failure::output(&hit)),
+        Ok(returned) => outputs(returned, limits, used)
+            .map(|outputs| Ok(outputs.into()))
+            .map_err(|hit| failure::output(&hit)),
         Err(said) => Ok(Err(failed(said))),
     }
 }
 
-fn outputs(returned: Vec<types::Outgoing>, limits: &Limits) -> Result<Vec<Outgoing>, LimitHit> {
-    if returned.len() > limits.output_records {
+fn outputs(
+    returned: Vec<types::Outgoing>,
+    limits: &Limits,
+    used: Used,
+) -> Result<Vec<Outgoing>, LimitHit> {
+    let Used { records, bytes } = used.and(&returned);
+    if records > limits.output_records {
         let limit = limits.output_records;
-        return Err(LimitHit::OutputRecords { returned: returned.len(), limit });
+        return Err(LimitHit::OutputRecords { returned: records, limit });
     }
-    let bytes = returned.iter().map(size).sum();
     if bytes > limits.output_bytes {
         return Err(LimitHit::OutputBytes { returned: bytes, limit: limits.output_bytes });
     }
@@ -85,7 +107,7 @@ fn size(returned: &types::Outgoing) -> usize {
         + returned.attributes.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
 }
 
-fn outgoing(returned: types::Outgoing) -> Outgoing {
+pub(crate) fn outgoing(returned: types::Outgoing) -> Outgoing {
     Outgoing {
         connection: returned.connection.map(Into::into),
         topic: returned.topic.into(),
@@ -142,15 +164,19 @@ mod tests {
     fn s2_outputs_are_counted_with_all_their_parts() {
         let limits = Limits { output_bytes: 20, output_records: 2, ..Limits::default() };
         // topic 3, header 3, attribute 5
-        assert_eq!(outputs(vec![returned(9)], &limits).unwrap().len(), 1);
+        let none = Used::default();
+        assert_eq!(outputs(vec![returned(9)], &limits, none).unwrap().len(), 1);
         assert_eq!(
-            outputs(vec![returned(10)], &limits),
+            outputs(vec![returned(10)], &limits, none),
             Err(LimitHit::OutputBytes { returned: 21, limit: 20 })
         );
         assert_eq!(
-            outputs(vec![returned(0), returned(0), returned(0)], &limits),
+            outputs(vec![returned(0), returned(0), returned(0)], &limits, none),
             Err(LimitHit::OutputRecords { returned: 3, limit: 2 })
         );
+        // together with what was published during the call
+        let used = Used { records: 2, bytes: 0 };
+        assert!(outputs(vec![returned(0)], &limits, used).is_err());
     }
 
     #[test]

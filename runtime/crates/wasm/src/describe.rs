@@ -19,7 +19,7 @@ use crate::{
     },
     failure,
     instance::{arm, conclude, store},
-    limits::{Budget, Meter},
+    limits::{Budget, Limits, Meter},
     share::{Cores, Share},
     state::{Facts, State},
 };
@@ -104,6 +104,9 @@ fn nobody(tick: Duration) -> State {
         connection: String::new(),
         config: BTreeMap::new(),
         grants: Grants::new(),
+        limits: Limits::default(),
+        state: None,
+        publisher: None,
     };
     let log = PluginLog::new("", 0, Arc::new(TracingLog), HostStats::default().plugin(""));
     let meter = Meter::new(tick, MEMORY, Budget::describe());

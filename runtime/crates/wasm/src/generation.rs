@@ -82,7 +82,7 @@ impl Generation {
         let mut results: Vec<Outcome> = Vec::with_capacity(calls.len());
         match self.pool.lease().await {
             Ok(lease) => {
-                let mut alone = false;
+                let mut alone = self.template.calls_each_alone();
                 while results.len() < calls.len() {
                     let rest = &calls[results.len()..];
                     let rest = if alone { &rest[..1] } else { rest };

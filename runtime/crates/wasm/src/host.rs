@@ -11,13 +11,13 @@ use crate::{
     TracingLog,
     bindings::exports::sandbar::events::{batch_handler, handler, lifecycle},
     cache::Cache,
-    capability::{self, logging::PluginLog},
+    capability::{self, Grant, logging::PluginLog, state::StateAccess},
     describe::{self, describe},
     engine,
     instance::{Entry, Instance, Stillborn, Template},
     load::{self, Candidate, exports_interface},
     share::Cores,
-    state::Facts,
+    state::{Direct, Facts},
 };
 
 const LIFECYCLE: &str = "sandbar:events/lifecycle";
@@ -169,7 +169,13 @@ impl Host {
         let log =
             PluginLog::new(&spec.name, lines, Arc::clone(&self.config.log), Arc::clone(&stats));
         let description = candidate.inspection.description.as_ref();
+        let quota = spec.limits.state_quota();
+        let (state, publisher) = (spec.state, spec.publisher);
+        let uses = |grant| candidate.inspection.grants.contains(&grant);
         let facts = Arc::new(Facts {
+            state: state.filter(|_| uses(Grant::State)).map(|source| StateAccess { source, quota }),
+            publisher: publisher.filter(|_| uses(Grant::Publisher)).map(Direct),
+            limits: spec.limits.clone(),
             version: description.map_or_else(|| "0".into(), |said| said.version.clone()),
             name: spec.name,
             connection: spec.connection,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sandbar_core::{Call, HandlerError, Outcome};
+use sandbar_core::{Call, Handled, HandlerError, Outcome};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::{Store, UpdateDeadline, component::InstancePre};
 
@@ -28,6 +28,14 @@ pub(crate) struct Template {
     pub(crate) stats: Arc<PluginStats>,
     pub(crate) tick: Duration,
     pub(crate) cores: Cores,
+}
+
+impl Template {
+    /// Whether events that could be handed over together are not, because it must be
+    /// known on behalf of which of them the guest does what it does.
+    pub(crate) fn calls_each_alone(&self) -> bool {
+        !matches!(self.entry, Entry::Each(_)) && self.facts.one_at_a_time()
+    }
 }
 
 /// How events get in: resolved once at load, calls only match.
@@ -154,21 +162,26 @@ impl Instance {
                 for call in calls {
                     let lists = Lists::of(call);
                     let deadline = arm(&mut self.store, Budget::call(limits, 1));
+                    self.store.data_mut().begin(std::slice::from_ref(call));
                     let run = guest.call_handle(&mut self.store, lists.event(call));
                     let done = timeout_at(deadline, run).await;
+                    let (changes, used) = self.store.data_mut().end();
                     let outcome = conclude(&mut self.store, done)
                         .map_err(failure::of_guest)
-                        .and_then(|said| convert::outcome(said, limits))
+                        .and_then(|said| convert::outcome(said, limits, used))
                         .map_err(|error| self.broken(error, Blame::First))?;
-                    outcomes.push(outcome);
+                    outcomes.push(outcome.map(|handled| Handled { state: changes, ..handled }));
                 }
             }
             Entry::Batch(guest) => {
                 let lists: Vec<_> = calls.iter().map(Lists::of).collect();
                 let events: Vec<_> = lists.iter().zip(calls).map(|(l, c)| l.event(c)).collect();
                 let deadline = arm(&mut self.store, Budget::call(limits, calls.len()));
+                self.store.data_mut().begin(calls);
                 let run = guest.call_handle_batch(&mut self.store, &events);
                 let done = timeout_at(deadline, run).await;
+                // where there is any, the batch is of one event
+                let (mut changes, used) = self.store.data_mut().end();
                 let blame = if calls.len() == 1 { Blame::First } else { Blame::Unknown };
                 let said = conclude(&mut self.store, done)
                     .map_err(|e| self.broken(failure::of_guest(e), blame))?;
@@ -177,9 +190,10 @@ impl Instance {
                     return Err(self.broken(error, Blame::All));
                 }
                 for one in said {
-                    let outcome = convert::outcome(one, limits)
+                    let outcome = convert::outcome(one, limits, used)
                         .unwrap_or_else(|error| Err(self.broken(error, Blame::First).error));
-                    outcomes.push(outcome);
+                    let state = changes.take();
+                    outcomes.push(outcome.map(|handled| Handled { state, ..handled }));
                 }
             }
         }

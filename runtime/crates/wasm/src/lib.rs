@@ -42,6 +42,7 @@ mod stats;
 pub use capability::{
     Grant, UnknownGrant,
     logging::{LogLevel, LogLine, LogSink, TracingLog},
+    state::StateSource,
 };
 pub use describe::{DeclaredSubscription, Description};
 pub use error::{HostError, LoadError};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandbar_core::ErrorClass;
+use sandbar_core::{ErrorClass, StateQuota};
 use wasmtime::ResourceLimiter;
 
 use crate::engine::TABLE_ELEMENTS;
@@ -25,6 +25,10 @@ pub struct Limits {
     pub log_lines_per_second: u32,
     /// Time to make an instance and run its `init`.
     pub init_time: Duration,
+    /// Keys of state that it may have.
+    pub state_keys: u64,
+    /// Bytes of state that it may have, keys and values together.
+    pub state_bytes: u64,
     /// Events after which a warm instance is replaced by a fresh one.
     pub instance_events: u64,
 }
@@ -39,12 +43,19 @@ impl Default for Limits {
             output_bytes: 4 << 20,
             log_lines_per_second: 100,
             init_time: Duration::from_secs(10),
+            state_keys: 100_000,
+            state_bytes: 64 << 20,
             instance_events: 100_000,
         }
     }
 }
 
 impl Limits {
+    /// How much state there may be.
+    pub(crate) fn state_quota(&self) -> StateQuota {
+        StateQuota { keys: self.state_keys, bytes: self.state_bytes }
+    }
+
     /// Bytes that one call of `events` events may make the host copy out of the
     /// guest. Only a ceiling on the host's own memory: lists may overlap in the
     /// guest, so a small guest could otherwise return any amount. The exact check

@@ -2,9 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use sandbar_core::Publisher;
 use serde::Serialize;
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::{Engine, component::Component};
@@ -12,7 +15,7 @@ use wasmtime::{Engine, component::Component};
 use crate::{
     Description, Limits, LoadError,
     cache::{self, Cache},
-    capability::{self, Grants},
+    capability::{self, Grants, state::StateSource},
 };
 
 const HANDLER: &str = "sandbar:events/handler";
@@ -21,7 +24,7 @@ const BATCH_HANDLER: &str = "sandbar:events/batch-handler";
 const SERVES: &str = "0.1";
 
 /// How a plugin is to be loaded.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LoadSpec {
     /// Plugin name: label of its metrics and logs.
     pub name: String,
@@ -35,6 +38,20 @@ pub struct LoadSpec {
     pub config: BTreeMap<String, String>,
     /// Instances used at once.
     pub concurrency: usize,
+    /// Where it keeps its state, should it be granted that.
+    pub state: Option<StateSource>,
+    /// By whom it publishes in the middle of a call, should it be granted that.
+    pub publisher: Option<Arc<dyn Publisher>>,
+}
+
+impl fmt::Debug for LoadSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadSpec")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .field("grants", &self.grants)
+            .finish_non_exhaustive()
+    }
 }
 
 impl LoadSpec {
@@ -47,6 +64,8 @@ impl LoadSpec {
             grants: Grants::new(),
             config: BTreeMap::new(),
             concurrency: 1,
+            state: None,
+            publisher: None,
         }
     }
 }

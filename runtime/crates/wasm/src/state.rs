@@ -1,12 +1,20 @@
 //! What one instance has on the host's side: the data of its wasmtime store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use sandbar_core::{Call, Publisher, StateChanges};
 use tokio::time::Instant;
 
 use crate::{
-    capability::{Grants, logging::PluginLog, wasi::Wasi},
-    limits::Meter,
+    capability::{
+        Grants,
+        logging::PluginLog,
+        publisher::Published,
+        state::{Overlay, StateAccess},
+        wasi::Wasi,
+    },
+    convert::Used,
+    limits::{Limits, Meter},
     share::Share,
 };
 
@@ -18,6 +26,28 @@ pub(crate) struct Facts {
     pub(crate) connection: String,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
+    /// Where it keeps its state, if it was granted and imports that.
+    pub(crate) state: Option<StateAccess>,
+    /// By whom it publishes at once, if it was granted and imports that.
+    pub(crate) publisher: Option<Direct>,
+}
+
+impl Facts {
+    /// Whether what it does to the world belongs to the event that is handled, and so
+    /// each event needs a call of its own.
+    pub(crate) fn one_at_a_time(&self) -> bool {
+        self.state.is_some() || self.publisher.is_some()
+    }
+}
+
+/// A publisher.
+pub(crate) struct Direct(pub(crate) Arc<dyn Publisher>);
+
+impl fmt::Debug for Direct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Direct")
+    }
 }
 
 /// Every power of one instance, in one plain struct.
@@ -31,10 +61,45 @@ pub(crate) struct State {
     /// Text of the last panic, for the trap that follows it.
     pub(crate) panic: Option<String>,
     pub(crate) wasi: Wasi,
+    /// What the call in progress has written.
+    pub(crate) overlay: Overlay,
+    /// What the call in progress has published.
+    pub(crate) published: Published,
 }
 
 impl State {
     pub(crate) fn new(facts: Arc<Facts>, log: Arc<PluginLog>, meter: Meter, share: Share) -> Self {
-        Self { facts, log, meter, share, deadline: Instant::now(), panic: None, wasi: Wasi::new() }
+        Self {
+            facts,
+            log,
+            meter,
+            share,
+            deadline: Instant::now(),
+            panic: None,
+            wasi: Wasi::new(),
+            overlay: Overlay::default(),
+            published: Published::default(),
+        }
+    }
+
+    /// From here on what the guest does is on behalf of the first of `calls`, which is
+    /// the only one where that matters.
+    pub(crate) fn begin(&mut self, calls: &[Call]) {
+        if self.facts.state.is_some() {
+            self.overlay.reset();
+        }
+        if self.facts.publisher.is_some() {
+            let event = calls.first().map(|call| call.event.clone());
+            self.published = Published { event, used: Used::default() };
+        }
+    }
+
+    /// What the call that is through has changed and published; nothing of it stays.
+    pub(crate) fn end(&mut self) -> (Option<Box<StateChanges>>, Used) {
+        let changes = match &self.facts.state {
+            Some(access) => self.overlay.take(access),
+            None => None,
+        };
+        (changes, std::mem::take(&mut self.published).used)
     }
 }

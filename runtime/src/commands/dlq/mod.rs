@@ -13,6 +13,8 @@ mod target;
 use anyhow::Result;
 use clap::Subcommand;
 
+pub use settings::plugins;
+
 use super::Global;
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
 };
 
 use schemars::JsonSchema;
@@ -145,6 +145,10 @@ pub struct LimitSettings {
     pub output_bytes: Option<Size>,
     /// Lines that a plugin may log in a second; 100 by default.
     pub log_lines_per_second: Option<NonZeroU32>,
+    /// Keys of state that a plugin may have; 100000 by default.
+    pub state_keys: Option<NonZeroU64>,
+    /// Bytes of state that a plugin may have, keys and values; `64MiB` by default.
+    pub state_bytes: Option<Size>,
     /// Time to make an instance and run its `init`; `10s` by default.
     pub init_time: Option<PositivePeriod>,
 }

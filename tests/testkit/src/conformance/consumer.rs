@@ -219,7 +219,7 @@ impl Consumer {
         &mut self,
         got: impl IntoIterator<Item = &'a Got>,
     ) -> Result<(), SourceError> {
-        let done = || Disposition::Done { effects: Vec::new(), mark: None };
+        let done = || Disposition::done(Vec::new());
         self.settle(got.into_iter().map(|g| (g, done()))).await
     }
 

@@ -13,7 +13,7 @@ use super::{
 /// A settlement whose effect is a copy of the event in `out`.
 fn copied(got: &Got, out: &str) -> Disposition {
     let effect = Outgoing { payload: got.event().payload.clone(), ..Outgoing::new(out, "") };
-    Disposition::Done { effects: vec![effect], mark: None }
+    Disposition::done(vec![effect])
 }
 
 /// Settles all that `consumer` gets with copies to `out`, and checks both.
@@ -68,7 +68,7 @@ pub async fn effects(bench: &Bench) {
     bench.publish(&connection, &records.collect::<Vec<_>>()).await;
     let got = consumer.take(2).await;
     // all or nothing: neither is settled
-    let none = || Disposition::Done { effects: Vec::new(), mark: None };
+    let none = || Disposition::done(Vec::new());
     let settlements = [(&got[0], none()), (&got[1], copied(&got[1], &topic))];
     match consumer.settle(settlements.into_iter()).await {
         Err(SourceError::Rejected { token, .. }) => assert_eq!(token, got[1].delivery.token),
@@ -87,7 +87,7 @@ pub async fn marks(bench: &Bench) {
     let got = consumer.take(1).await;
     let (now, [handled, other]) = (1_000, ["handled", "other"].map(unique));
     let mark = Some(Mark { id: handled.clone(), expires_ms: u64::MAX });
-    let done = Disposition::Done { effects: Vec::new(), mark };
+    let done = Disposition::Done { effects: Vec::new(), mark, state: None };
     consumer.settle([(&got[0], done)].into_iter()).await.expect("settles");
     consumer.close().await;
     let marks = connection.marks().expect("marks, where they are promised");

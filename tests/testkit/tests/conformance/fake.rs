@@ -90,6 +90,7 @@ impl Broker {
             ordered: self.exclusive,
             atomic_effects: false,
             atomic_marks: false,
+            atomic_state: false,
             tombstones: self.exclusive,
             delayed_release: true,
             spread_over_processes: !self.exclusive,

@@ -246,7 +246,7 @@ impl Partition for FaultyPartition {
             _ => {}
         }
         for Settlement { disposition, .. } in &mut all {
-            let none = Disposition::Done { effects: Vec::new(), mark: None };
+            let none = Disposition::done(Vec::new());
             match (self.fault, &mut *disposition) {
                 (Fault::ReleasesAsDone, Disposition::Release { .. })
                 | (Fault::DropsEffects, Disposition::Done { .. }) => *disposition = none,

@@ -266,7 +266,7 @@ async fn end(lane: Lane) {
 pub fn copy(delivery: &Delivery, out: &Arc<str>) -> Settlement {
     let Event { key, payload, .. } = delivery.event.clone();
     let effects = vec![Outgoing { key, payload, ..Outgoing::new(out.clone(), "") }];
-    Settlement { token: delivery.token, disposition: Disposition::Done { effects, mark: None } }
+    Settlement { token: delivery.token, disposition: Disposition::done(effects) }
 }
 
 async fn work(

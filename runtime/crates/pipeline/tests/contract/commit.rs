@@ -25,9 +25,9 @@ async fn c1_the_position_waits_for_the_lowest_event_that_is_not_terminal() {
             2 if call.attempt == 1 => Err(retry(None)),
             4 => {
                 sleep(5 * SECOND).await;
-                Ok(Vec::new())
+                Ok(Default::default())
             }
-            _ => Ok(Vec::new()),
+            _ => Ok(Default::default()),
         }
     });
     let running = Running::on_partition(&broker, config(), handler).await;
@@ -46,7 +46,7 @@ async fn c2_gaps_do_not_stall_the_position_and_it_never_goes_back() {
     }
     let handler = FakeHandler::new(&history, |call| async move {
         sleep(SECOND * (50 - call.event.position as u32)).await;
-        Ok(Vec::new())
+        Ok(Default::default())
     });
     let running = Running::on_partition(&broker, config(), handler).await;
     until("everything is committed", || broker.committed(&p(0)) == 41).await;
@@ -67,7 +67,7 @@ async fn c4_the_window_is_bounded_while_a_long_backoff_holds_it() {
         if call.event.position < 10 && call.attempt == 1 {
             Err(retry(Some(ten_minutes)))
         } else {
-            Ok(Vec::new())
+            Ok(Default::default())
         }
     });
     let running = Running::on_partition(
@@ -99,7 +99,7 @@ async fn c1_a_settlement_that_the_broker_cannot_take_is_made_again() {
         failures -= 1;
         (failures >= 0).then(|| SourceError::Unavailable("leader election".into()))
     });
-    let handler = FakeHandler::new(&history, |_| async { Ok(Vec::new()) });
+    let handler = FakeHandler::new(&history, |_| async { Ok(Default::default()) });
     let running = Running::on_partition(&broker, config(), handler).await;
     until("the trouble is visible", || running.stats.state().0 == State::Unavailable).await;
     assert_eq!(running.stats.state().1.as_deref(), Some("orders/0: leader election"));
@@ -117,7 +117,7 @@ async fn c1_attempts_go_on_while_a_settlement_is_written() {
     for _ in 0..1000 {
         broker.append(None, "");
     }
-    let handler = FakeHandler::new(&history, |_| async { Ok(Vec::new()) });
+    let handler = FakeHandler::new(&history, |_| async { Ok(Default::default()) });
     let running = Running::on_partition(&broker, config(), handler).await;
     until("everything is committed", || broker.committed(&p(0)) == 1000).await;
     assert!(broker.state().settle_calls <= 3, "what finishes meanwhile makes up the next group");
@@ -129,7 +129,7 @@ async fn a_broker_that_is_away_is_waited_for_without_spinning() {
     let (broker, history) = (Broker::new(), History::new());
     broker.append(None, "");
     broker.break_receiving(|| Some(SourceError::Unavailable("connection refused".into())));
-    let handler = FakeHandler::new(&history, |_| async { Ok(Vec::new()) });
+    let handler = FakeHandler::new(&history, |_| async { Ok(Default::default()) });
     let running = Running::on_partition(&broker, config(), handler).await;
     running.say(Err(SourceError::Unavailable("no broker".into()))).await;
     until("the trouble is visible", || running.stats.state().0 == State::Unavailable).await;
@@ -150,7 +150,7 @@ async fn a_fatal_error_ends_the_run_with_its_cause_and_commits_what_is_done() {
     }
     let handler = FakeHandler::new(&history, |_| async {
         sleep(SECOND).await;
-        Ok(Vec::new())
+        Ok(Default::default())
     });
     let running = Running::on_partition(&broker, config(), handler).await;
     until("attempts run", || history.began().len() == 3).await;
@@ -169,7 +169,11 @@ async fn a_bounded_source_ends_when_everything_is_done_retries_included() {
         broker.append(Some("k"), &n.to_string());
     }
     let handler = FakeHandler::new(&history, |call| async move {
-        if call.attempt == 1 && text(&call) == "1" { Err(retry(None)) } else { Ok(Vec::new()) }
+        if call.attempt == 1 && text(&call) == "1" {
+            Err(retry(None))
+        } else {
+            Ok(Default::default())
+        }
     });
     let running = Running::on_partition(&broker, config(), handler).await;
     until("a retry waits", || running.stats.retried.total() == 1).await;

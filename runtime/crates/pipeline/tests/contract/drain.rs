@@ -128,7 +128,7 @@ async fn h4_a_revocation_drains_its_partition_only() {
     }
     let handler = FakeHandler::new(&history, |_| async {
         sleep(3 * SECOND).await;
-        Ok(Vec::new())
+        Ok(Default::default())
     });
     let running = Running::on_partition(&broker, config(), handler).await;
     running.assign(p(1)).await;
@@ -243,7 +243,7 @@ async fn h5_what_fails_or_defers_during_a_drain_is_not_tried_again_by_it() {
             // keeps the drain going
             _ => {
                 sleep(20 * SECOND).await;
-                return Ok(Vec::new());
+                return Ok(Default::default());
             }
         };
         Err(HandlerError::new(ErrorClass::Handler, verdict, "not now"))

@@ -41,7 +41,7 @@ fn picky(history: &Arc<History>, times: usize) -> Arc<FakeHandler> {
             sleep(SECOND).await;
             let mut left = left.lock();
             if text(&call) != "poison" || *left == 0 {
-                return Ok(Vec::new());
+                return Ok(Default::default());
             }
             *left -= 1;
             Err(HandlerError::new(ErrorClass::Handler, Verdict::Reject, "malformed"))

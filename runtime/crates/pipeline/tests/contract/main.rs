@@ -13,5 +13,6 @@ mod random;
 mod retry;
 mod retry_topics;
 mod simulation;
+mod state;
 mod support;
 mod traps;

@@ -22,7 +22,7 @@ fn retry() -> HandlerError {
 fn slow(history: &Arc<History>) -> FakeHandler {
     FakeHandler::build(history, |call| async move {
         sleep(Duration::from_millis(1 + call.event.position * 37 % 50)).await;
-        Ok(Vec::new())
+        Ok(Default::default())
     })
 }
 
@@ -79,7 +79,11 @@ async fn o2_a_waiting_retry_holds_its_key_and_nothing_else() {
         broker.append(Some(key), payload);
     }
     let handler = FakeHandler::new(&history, |call| async move {
-        if text(&call) == "fail" && call.attempt == 1 { Err(retry()) } else { Ok(Vec::new()) }
+        if text(&call) == "fail" && call.attempt == 1 {
+            Err(retry())
+        } else {
+            Ok(Default::default())
+        }
     });
     let running = Running::on_partition(&broker, config(), handler).await;
     all_done(&broker, running).await;
@@ -97,7 +101,7 @@ async fn o3_equal_keys_of_two_topics_share_no_lane() {
     broker.append_to(other.clone(), Some("k"), "");
     let handler = FakeHandler::new(&history, |_| async {
         sleep(SECOND).await;
-        Ok(Vec::new())
+        Ok(Default::default())
     });
     let running = Running::on_partition(&broker, config(), handler).await;
     running.assign(other.clone()).await;
@@ -136,7 +140,11 @@ async fn o3_under_partition_order_a_retry_holds_the_partition() {
         broker.append(Some(key), "");
     }
     let handler = FakeHandler::new(&history, |call| async move {
-        if call.event.position == 0 && call.attempt == 1 { Err(retry()) } else { Ok(Vec::new()) }
+        if call.event.position == 0 && call.attempt == 1 {
+            Err(retry())
+        } else {
+            Ok(Default::default())
+        }
     });
     let config = SubscriptionConfig { ordering: Ordering::Partition, ..config() };
     let running = Running::on_partition(&broker, config, handler).await;
@@ -168,7 +176,7 @@ async fn h2_calls_in_flight_finish_on_the_old_version_and_order_holds_across_the
             if (call.event.position, call.attempt) == (0, 1) {
                 Err(retry())
             } else {
-                Ok(Vec::new())
+                Ok(Default::default())
             }
         });
         Arc::new(handler.with_version(name))

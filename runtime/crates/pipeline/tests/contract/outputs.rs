@@ -62,7 +62,7 @@ async fn outputs_of_one_event_keep_their_order_when_one_has_to_be_published_agai
     let (broker, history) = (Broker::new(), History::new());
     broker.append(None, "");
     let handler = FakeHandler::new(&history, |_| async {
-        Ok(["1", "2", "3"].map(|n| Outgoing::new("out", n).with_key("k")).to_vec())
+        Ok(["1", "2", "3"].map(|n| Outgoing::new("out", n).with_key("k")).to_vec().into())
     });
     let mut first = true;
     broker.break_publishing(move |o| {
@@ -89,7 +89,7 @@ async fn an_output_that_was_not_granted_is_denied_and_nothing_of_the_event_is_pu
         if call.event.position == 1 {
             (denied.topic, denied.connection) = ("out".into(), Some("elsewhere".into()));
         }
-        Ok(vec![Outgoing::new("out.fine", "x"), denied])
+        Ok(vec![Outgoing::new("out.fine", "x"), denied].into())
     });
     let running = Running::on_partition(&broker, config(), handler).await;
     until("both are buried", || broker.committed(&p(0)) == 2).await;

@@ -51,7 +51,7 @@ async fn d3_the_handler_sees_a_redriven_event_as_it_first_was() {
         let (seen, calls) = std::sync::mpsc::channel();
         let handler = FakeHandler::new(&history, move |call| {
             seen.send(call).unwrap();
-            async { Ok(Vec::new()) }
+            async { Ok(Default::default()) }
         });
         let running = Running::start(&broker, config(), handler);
         running.assign(inbox()).await;
@@ -96,7 +96,7 @@ async fn i1_a_redriven_event_has_the_identity_that_it_first_had() {
         // as after a redrive that was killed between its publish and its checkpoint
         put(&broker, &parcel(Reason::Redrive, "x"));
         put(&broker, &parcel(Reason::Redrive, "x"));
-        let handler = FakeHandler::new(&history, |_| async { Ok(Vec::new()) });
+        let handler = FakeHandler::new(&history, |_| async { Ok(Default::default()) });
         let config = SubscriptionConfig { dedup: Some(600 * SECOND), ..config() };
         let running = Running::start(&broker, config, handler);
         running.assign(inbox()).await;
@@ -118,7 +118,7 @@ async fn d6_what_is_no_parcel_for_this_group_is_buried_as_it_is() {
     put(&broker, &parcel(Reason::Redrive, "good"));
     let handler = FakeHandler::new(&history, |call| async move {
         assert_eq!(text(&call), "good");
-        Ok(Vec::new())
+        Ok(Default::default())
     });
     let running = Running::start(&broker, config(), handler);
     running.assign(inbox()).await;
@@ -150,7 +150,7 @@ async fn r1_a_parcel_that_comes_early_waits_for_its_time_and_holds_up_no_other()
     let handler = FakeHandler::new(&history, move |call| async move {
         let early = text(&call) == "early";
         assert_eq!(began.elapsed() >= 60 * SECOND, early, "{}", text(&call));
-        Ok(Vec::new())
+        Ok(Default::default())
     });
     let running = Running::start(&broker, config(), handler);
     running.assign(inbox()).await;
@@ -160,7 +160,7 @@ async fn r1_a_parcel_that_comes_early_waits_for_its_time_and_holds_up_no_other()
     assert_eq!(broker.committed(&inbox()), 0);
     let handler = FakeHandler::new(&history, move |call| async move {
         assert!(text(&call) == "due" || began.elapsed() >= 60 * SECOND);
-        Ok(Vec::new())
+        Ok(Default::default())
     });
     let running = Running::start(&broker, config(), handler);
     running.assign(inbox()).await;
@@ -181,7 +181,7 @@ async fn o1_parcels_keep_the_order_of_the_inbox_in_lanes_of_their_own() {
         async move {
             sleep(SECOND).await;
             seen.send(text(&call)).unwrap();
-            Ok(Vec::new())
+            Ok(Default::default())
         }
     });
     let running = Running::on_partition(&broker, config(), handler).await;

@@ -124,7 +124,7 @@ async fn r6_halt_stops_the_partition_visibly_with_the_event_uncommitted() {
         let handler = FakeHandler::new(&history, |call| async move {
             match text(&call).as_str() {
                 "1" => Err(HandlerError::new(ErrorClass::Handler, Verdict::Reject, "poison")),
-                _ => Ok(Vec::new()),
+                _ => Ok(Default::default()),
             }
         });
         let mut config = SubscriptionConfig { concurrency: 1, ..config() };
@@ -177,7 +177,7 @@ async fn r8_defer_pauses_the_subscription_and_uses_no_attempt() {
                 let pause = Verdict::Defer { pause: 60 * SECOND };
                 return Err(HandlerError::new(ErrorClass::Handler, pause, "down"));
             }
-            Ok(Vec::new())
+            Ok(Default::default())
         }
     });
     let running = Running::on_partition(&broker, config(), handler).await;
@@ -221,7 +221,7 @@ async fn r8_an_outage_opens_the_breaker_and_costs_one_attempt_per_probe() {
         if tokio::time::Instant::now() < up_at {
             return Err(HandlerError::new(ErrorClass::Handler, RETRY, "down"));
         }
-        Ok(Vec::new())
+        Ok(Default::default())
     });
     let breaker = Breaker { failures: 10, pause: 2 * SECOND, max_pause: 30 * SECOND };
     let retry = RetryPolicy { max_attempts: 20, ..config().retry };
@@ -248,7 +248,7 @@ async fn r8_time_spent_deferred_does_not_age_an_event() {
         let verdict = match call.attempt {
             1 if began.elapsed() < 200 * SECOND => Verdict::Defer { pause: 60 * SECOND },
             1 => RETRY,
-            _ => return Ok(Vec::new()),
+            _ => return Ok(Default::default()),
         };
         Err(HandlerError::new(ErrorClass::Handler, verdict, "down"))
     });

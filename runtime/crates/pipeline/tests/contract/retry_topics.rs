@@ -123,7 +123,7 @@ async fn r5_r7_an_attempt_that_fails_during_a_drain_goes_on_elsewhere() {
             let after = Some(10 * SECOND);
             match call.attempt {
                 1 => Err(HandlerError::new(ErrorClass::Trap, Verdict::Retry { after }, "oops")),
-                _ => Ok(Vec::new()),
+                _ => Ok(Default::default()),
             }
         });
         let running = start(&broker, tiered(), handler.clone()).await;

@@ -167,15 +167,16 @@ fn perform(step: Step, no: CallNo, call: &Call) -> (Answer, Outcome) {
         |class, after| (Answer::Retry { class, after }, fail(class, Verdict::Retry { after }));
     match step {
         Step::Ok(n) => {
-            (Answer::Ok { outputs: n }, Ok((0..n).map(|i| output(no, i, call)).collect()))
+            let outputs: Vec<_> = (0..n).map(|i| output(no, i, call)).collect();
+            (Answer::Ok { outputs: n }, Ok(outputs.into()))
         }
         Step::Denied => {
             let denied = Outgoing { topic: format!("secret-{no}").into(), ..output(no, 0, call) };
-            (Answer::Bad(ErrorClass::Denied), Ok(vec![denied]))
+            (Answer::Bad(ErrorClass::Denied), Ok(vec![denied].into()))
         }
         Step::Refused => {
             let refused = output(no, 1, call).with_header(REFUSED, Bytes::new());
-            (Answer::Bad(ErrorClass::Output), Ok(vec![output(no, 0, call), refused]))
+            (Answer::Bad(ErrorClass::Output), Ok(vec![output(no, 0, call), refused].into()))
         }
         Step::Skip => (Answer::Skip, fail(ErrorClass::Handler, Verdict::Skip)),
         Step::Reject => {
@@ -191,7 +192,7 @@ fn perform(step: Step, no: CallNo, call: &Call) -> (Answer, Outcome) {
             (Answer::Defer { pause }, fail(ErrorClass::Handler, Verdict::Defer { pause }))
         }
         // the answer is replaced by that of the batch
-        Step::Panic | Step::Short => (Answer::Skip, Ok(Vec::new())),
+        Step::Panic | Step::Short => (Answer::Skip, Ok(Default::default())),
     }
 }
 

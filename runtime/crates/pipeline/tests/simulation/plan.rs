@@ -75,6 +75,7 @@ impl Plan {
             ordered: true,
             atomic_effects: self.atomic(),
             atomic_marks: self.kind == Kind::Embedded,
+            atomic_state: self.kind == Kind::Embedded,
             tombstones: true,
             delayed_release: false,
             spread_over_processes: true,

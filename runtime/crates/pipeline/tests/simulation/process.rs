@@ -55,6 +55,7 @@ impl Running {
             marks: config
                 .dedup
                 .map(|_| Arc::new(FakeMarks { world: world.clone(), member, plugin }) as _),
+            state: None,
             connection: Some(Arc::new(FakeConnection { world: world.clone(), member })),
             environment: environment(world, dice),
         };

@@ -3,7 +3,8 @@
 
 use sandbar_core::{
     AckToken, Connection, Delivery, Disposition, Event, Mark, Outgoing, Partition, ReadFrom,
-    Settlement, Source, SourceEvent, SubscriptionSpec,
+    Settlement, Source, SourceEvent, StateChange, StateChanges, StateOp, StateQuota,
+    SubscriptionSpec,
 };
 use sandbar_store::{Log, LogConfig, Retention};
 
@@ -82,12 +83,20 @@ pub fn done(offset: u64) -> Settlement {
 }
 
 pub fn done_with(offset: u64, effects: Vec<Outgoing>) -> Settlement {
-    Settlement { token: AckToken(offset), disposition: Disposition::Done { effects, mark: None } }
+    Settlement { token: AckToken(offset), disposition: Disposition::done(effects) }
 }
 
 pub fn marked(offset: u64, effects: Vec<Outgoing>, mark: Mark) -> Settlement {
-    let disposition = Disposition::Done { effects, mark: Some(mark) };
+    let disposition = Disposition::Done { effects, mark: Some(mark), state: None };
     Settlement { token: AckToken(offset), disposition }
+}
+
+/// Lets `settlement` add one to `key`, too.
+pub fn count(settlement: &mut Settlement, key: &str) {
+    let Disposition::Done { state, .. } = &mut settlement.disposition else { return };
+    let op = StateOp { key: key.to_owned(), only_if: None, change: StateChange::Add(1) };
+    let changes = StateChanges { ops: vec![op], quota: StateQuota::UNLIMITED, at_ms: 0 };
+    *state = Some(Box::new(changes));
 }
 
 pub fn mark(id: impl ToString, expires_ms: u64) -> Mark {

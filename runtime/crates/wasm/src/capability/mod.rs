@@ -7,6 +7,8 @@
 pub(crate) mod config;
 pub(crate) mod context;
 pub mod logging;
+pub(crate) mod publisher;
+pub(crate) mod state;
 pub(crate) mod wasi;
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
@@ -34,12 +36,23 @@ pub enum Grant {
     /// imports, with nothing behind it: `wasi:filesystem` without any folder,
     /// `wasi:sockets` that refuse every address, `wasi:cli/exit` that ends the instance.
     Wasi,
+    /// Durable key-value state of its own: `sandbar:events/state`.
+    State,
+    /// Publish in the middle of a call: `sandbar:events/publisher`.
+    Publisher,
 }
 
 impl Grant {
     /// Every grant there is.
-    pub const ALL: [Self; 5] =
-        [Self::Clocks, Self::Random, Self::Stdio, Self::Environment, Self::Wasi];
+    pub const ALL: [Self; 7] = [
+        Self::Clocks,
+        Self::Random,
+        Self::Stdio,
+        Self::Environment,
+        Self::Wasi,
+        Self::State,
+        Self::Publisher,
+    ];
 
     /// The name used in configuration.
     pub fn as_str(self) -> &'static str {
@@ -49,7 +62,14 @@ impl Grant {
             Self::Stdio => "stdio",
             Self::Environment => "environment",
             Self::Wasi => "wasi",
+            Self::State => "state",
+            Self::Publisher => "publisher",
         }
+    }
+
+    /// Whether [`Wasi`](Self::Wasi) holds it.
+    fn is_of_wasi(self) -> bool {
+        matches!(self, Self::Clocks | Self::Random | Self::Stdio | Self::Environment | Self::Wasi)
     }
 }
 
@@ -63,7 +83,7 @@ impl fmt::Display for Grant {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no capability that can be granted: use one of clocks, random, stdio, environment, \
-     wasi"
+     wasi, state, publisher"
 )]
 pub struct UnknownGrant(pub String);
 
@@ -81,7 +101,7 @@ impl FromStr for Grant {
 pub(crate) type Grants = BTreeSet<Grant>;
 
 pub(crate) fn allows(grants: &Grants, grant: Grant) -> bool {
-    grants.contains(&grant) || grants.contains(&Grant::Wasi)
+    grants.contains(&grant) || (grant.is_of_wasi() && grants.contains(&Grant::Wasi))
 }
 
 /// What it takes to import an interface.
@@ -94,8 +114,10 @@ enum Needs {
 use Needs::{Grant as Take, Nothing};
 
 /// Interfaces without their version, the version served, and what they take. An
-/// entry that ends in `/` stands for all interfaces of the package.
+/// entry that ends in `/` stands for all other interfaces of the package.
 const OFFERS: &[(&str, &str, Needs)] = &[
+    ("sandbar:events/state", "0.1", Take(Grant::State)),
+    ("sandbar:events/publisher", "0.1", Take(Grant::Publisher)),
     ("sandbar:events/", "0.1", Nothing),
     ("wasi:logging/logging", "0.1.0-draft", Nothing),
     ("wasi:config/store", "0.2.0-rc.1", Nothing),
@@ -123,6 +145,12 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Res
     context::add_to_linker(linker)?;
     logging::add_to_linker(linker)?;
     config::add_to_linker(linker)?;
+    if allows(grants, Grant::State) {
+        state::add_to_linker(linker)?;
+    }
+    if allows(grants, Grant::Publisher) {
+        publisher::add_to_linker(linker)?;
+    }
     wasi::add_to_linker(linker, grants)
 }
 
@@ -168,8 +196,8 @@ pub(crate) fn check(plugin: &str, imports: &[String], grants: &Grants) -> Result
 fn line(grants: impl Iterator<Item = Grant>) -> String {
     let mut grants: Grants = grants.collect();
     if grants.contains(&Grant::Wasi) {
-        // it holds all the others
-        grants = [Grant::Wasi].into();
+        // it holds the others of WASI
+        grants.retain(|grant| *grant == Grant::Wasi || !grant.is_of_wasi());
     }
     let names: Vec<_> = grants.iter().map(|grant| format!("\"{grant}\"")).collect();
     format!("grants = [{}]", names.join(", "))
@@ -240,6 +268,12 @@ mod tests {
     }
 
     #[test]
+    fn s3_wasi_holds_neither_state_nor_publisher() {
+        let ours = ["sandbar:events/state@0.1.1", "sandbar:events/publisher@0.1.1"];
+        insta::assert_snapshot!(refused(&ours, &[Grant::Wasi]), @r#"not granted: sandbar:events/state@0.1.1 (needs "state"), sandbar:events/publisher@0.1.1 (needs "publisher"); to allow it write `grants = ["wasi", "state", "publisher"]` in router.toml"#);
+    }
+
+    #[test]
     fn s3_an_unknown_import_cannot_be_granted() {
         let imports = ["wasi:http/outgoing-handler@0.2.3", "wasi:clocks/wall-clock@0.3.0", "log"];
         insta::assert_snapshot!(refused(&imports, &[Grant::Wasi]), @"imports wasi:http/outgoing-handler@0.2.3, wasi:clocks/wall-clock@0.3.0, log, which this host does not offer: build the plugin without it");
@@ -271,6 +305,6 @@ mod tests {
             assert!(OFFERS.iter().any(|(_, _, needs)| *needs == Take(grant)), "{grant}");
             assert_eq!(grant.as_str().parse(), Ok(grant));
         }
-        insta::assert_snapshot!("clock".parse::<Grant>().unwrap_err(), @r#""clock" is no capability that can be granted: use one of clocks, random, stdio, environment, wasi"#);
+        insta::assert_snapshot!("clock".parse::<Grant>().unwrap_err(), @r#""clock" is no capability that can be granted: use one of clocks, random, stdio, environment, wasi, state, publisher"#);
     }
 }

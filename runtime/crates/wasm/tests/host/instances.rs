@@ -21,7 +21,7 @@ async fn program_echo() {
     ]
     .into();
     call.event.attributes = [("id".into(), "1".into())].into();
-    let returned = run(&echo, call.clone()).await.unwrap().remove(0);
+    let returned = run(&echo, call.clone()).await.unwrap().outputs.remove(0);
     assert_eq!(&*returned.topic, "in.out");
     assert_eq!(returned.key, call.event.key);
     assert_eq!(returned.payload, call.event.payload);
@@ -32,10 +32,10 @@ async fn program_echo() {
     assert_eq!(returned.attributes, [("id".to_owned(), "1".to_owned())]);
 
     call.event.payload = None;
-    let tombstone = run(&echo, call.clone()).await.unwrap().remove(0);
+    let tombstone = run(&echo, call.clone()).await.unwrap().outputs.remove(0);
     assert_eq!(tombstone.payload, None, "a tombstone is no empty payload");
     call.event.payload = Some(Bytes::new());
-    assert_eq!(run(&echo, call).await.unwrap()[0].payload, Some(Bytes::new()));
+    assert_eq!(run(&echo, call).await.unwrap().outputs[0].payload, Some(Bytes::new()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,7 +34,7 @@ async fn harms_only_its_own_event(
 
     let stats = bench.stats(name);
     assert_eq!(stats.instances(), 0, "a broken instance must not be kept");
-    assert_eq!(run(&hostile, again("")).await.unwrap(), []);
+    assert_eq!(run(&hostile, again("")).await.unwrap().outputs, []);
     assert_eq!(stats.instances_created(), 2, "the next event needs a fresh instance");
     // and once more, so that nothing was used up
     assert_eq!(fails(&hostile, "").await.class, error.class);
@@ -118,7 +118,7 @@ async fn r4_panics() {
 async fn s1_floods() {
     let bench = Bench::new();
     let flood = bench.load("floods").await;
-    assert_eq!(run(&flood, call("")).await.unwrap(), [], "logging too much is no failure");
+    assert_eq!(run(&flood, call("")).await.unwrap().outputs, [], "logging too much is no failure");
     let stats = bench.stats("floods");
     assert_eq!(bench.log.lines().len(), 100, "one second's worth at once");
     assert_eq!((stats.log_lines(), stats.log_lines_dropped()), (100, 9_900));

@@ -67,7 +67,7 @@ async fn components_that_do_not_fit() {
     let bench = Bench::new();
     let empty = r#"(component (component $c) (instance $i (instantiate $c))
         (export "sandbar:events/handler@0.1.0" (instance $i)))"#;
-    insta::assert_snapshot!(bench.refused(component(empty)).await, @"does not fit this host: instance export `sandbar:events/handler@0.1.0` does not have export `handle`; rebuild it against sandbar:events 0.1");
+    insta::assert_snapshot!(bench.refused(component(empty)).await, @"does not fit this host: instance export `sandbar:events/handler@0.1.1` does not have export `handle`; rebuild it against sandbar:events 0.1");
     insta::assert_snapshot!(bench.refused(component(&handler("", ""))).await, @"does not fit this host: failed to convert function to given type: type mismatch with parameters: expected 1-tuple, found 0-tuple; rebuild it against sandbar:events 0.1");
     let later = r#"(component (import "sandbar:events/context@0.1.5" (instance (export "new" (func))))
         (component $c) (instance $i (instantiate $c))

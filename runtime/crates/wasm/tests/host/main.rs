@@ -9,5 +9,7 @@ mod instances;
 mod limits;
 mod load_errors;
 mod programs;
+mod publisher;
 mod reload;
+mod state;
 mod support;

@@ -129,7 +129,7 @@ pub async fn fails(generation: &Generation, payload: &str) -> HandlerError {
 
 /// The payload of the one event that a call returned.
 pub fn only(outcome: &Outcome) -> String {
-    match outcome.as_deref() {
+    match outcome.as_ref().map(|handled| &*handled.outputs) {
         Ok([Outgoing { payload: Some(payload), .. }]) => {
             String::from_utf8(payload.to_vec()).unwrap()
         }
@@ -139,7 +139,7 @@ pub fn only(outcome: &Outcome) -> String {
 
 /// The attributes of the one event that a call returned.
 pub fn attributes(outcome: &Outcome) -> Vec<(String, String)> {
-    match outcome.as_deref() {
+    match outcome.as_ref().map(|handled| &*handled.outputs) {
         Ok([Outgoing { attributes, .. }]) => attributes.clone(),
         other => panic!("one event was expected, not {other:?}"),
     }

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::p;
+use super::{p, state::Kept};
 
 type PublishFault = Box<dyn FnMut(&Outgoing) -> Option<PublishError> + Send>;
 type SettleFault = Box<dyn FnMut(&[Settlement]) -> Option<SourceError> + Send>;
@@ -69,6 +69,8 @@ pub struct State {
     /// Ids that were asked for together.
     pub asked: Vec<Vec<String>>,
     pub marks_fault: Option<MarksFault>,
+    /// The subscription's state.
+    pub kept: Kept,
     pub released: Vec<(AckToken, Duration)>,
     pub publish_fault: Option<PublishFault>,
     pub settle_fault: Option<SettleFault>,
@@ -102,6 +104,7 @@ impl Broker {
             ordered: true,
             atomic_effects: self.atomic,
             atomic_marks: self.atomic_marks,
+            atomic_state: self.atomic_marks,
             tombstones: true,
             delayed_release: false,
             spread_over_processes: true,
@@ -355,9 +358,14 @@ impl Partition for FakePartition {
         if let Some(error) = error {
             return Err(error);
         }
+        state.kept.settle(settlements)?;
         for Settlement { token, disposition } in settlements {
             match disposition {
-                Disposition::Done { effects, mark } => {
+                Disposition::Done { effects, mark, state: changes } => {
+                    assert!(
+                        self.broker.atomic_marks || changes.is_none(),
+                        "state that nobody asked for"
+                    );
                     assert!(
                         self.broker.atomic || effects.is_empty(),
                         "effects that nobody asked for"

@@ -165,7 +165,7 @@ impl FakeHandler {
 pub fn echo(call: &Call) -> Outcome {
     let mut output = Outgoing::new("out", call.event.payload.clone().unwrap_or_default());
     output.key = call.event.key.clone();
-    Ok(vec![output])
+    Ok(vec![output].into())
 }
 
 /// The event's payload as text.

@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod handler;
 pub mod services;
+pub mod state;
 pub mod world;
 
 use std::{

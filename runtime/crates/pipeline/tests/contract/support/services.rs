@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use sandbar_core::{
     Connection, Event, Guarantees, Mark, Marks, PartitionId, ReadFrom, Reader, ResumeFrom, Sink,
-    Source, SourceError, SubscriptionSpec, TopicInfo, reserved,
+    Source, SourceError, StateEntry, StateSize, StateStore, StateWrite, SubscriptionSpec,
+    TopicInfo, reserved,
 };
 use sandbar_pipeline::{Environment, Parcel, Services};
 use tokio::time::{Instant, sleep};
@@ -25,6 +26,7 @@ pub fn services(broker: &Arc<Broker>) -> Services {
     let wall_ms = move || WALL_MS + began.elapsed().as_millis() as u64;
     Services {
         marks: Some(Arc::new(Store(broker.clone()))),
+        state: Some(Arc::new(Store(broker.clone()))),
         connection: Some(Arc::new(Reading(broker.clone()))),
         environment: Environment { wall_ms: Arc::new(wall_ms), random: Arc::new(|| 0.0) },
     }
@@ -58,6 +60,44 @@ impl Marks for Store {
         self.fails(Asked::Mark)?;
         self.0.state().mark(marks);
         Ok(())
+    }
+}
+
+/// The pipeline only writes.
+#[async_trait]
+impl StateStore for Store {
+    async fn get(&self, _: &str, _: &str, _: u64) -> Result<Option<StateEntry>, SourceError> {
+        unused()
+    }
+
+    async fn list(
+        &self,
+        _: &str,
+        _: &str,
+        _: Option<&str>,
+        _: usize,
+        _: u64,
+    ) -> Result<Vec<(String, StateEntry)>, SourceError> {
+        unused()
+    }
+
+    async fn size(&self, _: &str) -> Result<StateSize, SourceError> {
+        unused()
+    }
+
+    async fn write(
+        &self,
+        group: &str,
+        writes: &[StateWrite],
+    ) -> Result<Vec<Result<(), String>>, SourceError> {
+        assert_eq!(group, "sandbar.plug");
+        let mut state = self.0.state();
+        let write = |StateWrite { changes, mark }: &StateWrite| {
+            state.kept.apply(changes)?;
+            state.mark(mark.as_slice());
+            Ok(())
+        };
+        Ok(writes.iter().map(write).collect())
     }
 }
 

@@ -266,7 +266,8 @@ fn perform(step: Step, name: &str) -> Outcome {
     let retry = Verdict::Retry { after: None };
     match step {
         Step::Ok(n) => {
-            Ok((0..n).map(|i| Outgoing::new("out", format!("{name}#{i}")).with_key("k")).collect())
+            let output = |i| Outgoing::new("out", format!("{name}#{i}")).with_key("k");
+            Ok((0..n).map(output).collect::<Vec<_>>().into())
         }
         Step::Skip => failure(ErrorClass::Handler, Verdict::Skip),
         Step::Reject => failure(ErrorClass::Handler, Verdict::Reject),

@@ -134,7 +134,7 @@ impl FakePartition {
         }
         // all or nothing: look before the first one counts
         for Settlement { token, disposition } in settlements {
-            let Disposition::Done { effects, mark } = disposition else { continue };
+            let Disposition::Done { effects, mark, .. } = disposition else { continue };
             assert!(atomic || effects.is_empty(), "effects that nobody asked for");
             let marks = self.world.plan.kind == Kind::Embedded;
             assert!(marks || mark.is_none(), "a mark that nobody asked for");
