@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds every plugin of this repository from source into guests/: the examples, the SDK's examples, the test programs.
 # Fast when nothing changed; a component whose bytes did not change is not touched.
-#   scripts/build-guests.sh [NAME...]      all, or only: github-router github-notifier flight-delays sdk programs
+#   scripts/build-guests.sh [NAME...]      all, or only: github-router github-notifier flight-delays aircraft-delays sdk programs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${SANDBAR_GUESTS:-guests}
@@ -15,7 +15,7 @@ lines=$(scripts/wasm-rust.sh) && eval "$lines"
 build() { "$tool" . --profile guest --out "$out" "$@"; }
 
 libraries=()
-for name in github-router github-notifier flight-delays; do
+for name in github-router github-notifier flight-delays aircraft-delays; do
   if want "$name" "$@"; then libraries+=(--package "$name"); fi
 done
 if [ ${#libraries[@]} -gt 0 ]; then build --target-dir target/guests "${libraries[@]}"; fi

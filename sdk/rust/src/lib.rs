@@ -117,6 +117,12 @@
 //! from what the setting `log-level` says. A panic fails the attempt and its message
 //! and place are logged; the instance is thrown away.
 //!
+//! # State, publishing at once
+//!
+//! [`state`] is a durable key-value store of the plugin's own that changes with the
+//! acknowledgement of the event, or not at all. [`publisher`] publishes in the middle of
+//! a call. Both must be granted: `grants = ["state", "publisher"]`.
+//!
 //! # Batches
 //!
 //! ```
@@ -142,6 +148,8 @@ mod outgoing;
 mod platform;
 #[allow(missing_docs, reason = "for the attribute only")]
 mod plugin;
+pub mod publisher;
+pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 

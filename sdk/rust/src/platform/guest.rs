@@ -4,11 +4,15 @@ mod bindings;
 mod convert;
 mod export;
 mod logging;
+mod publisher;
+mod state;
 
 use std::time::Duration;
 
 pub use bindings::{base, batch, single};
 pub use export::Export;
+pub(crate) use publisher::publish;
+pub(crate) use state::*;
 
 use base::{
     sandbar::events::context,

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::testing::{config, context};
+use crate::{
+    Outgoing,
+    publisher::PublishError,
+    state::{Entry, StateError, Version},
+    testing::{self, config, context},
+};
 
 pub(crate) fn config_get(key: &str) -> Result<Option<String>, String> {
     Ok(config(|values| values.get(key).cloned()))
@@ -26,4 +31,59 @@ pub(crate) fn connection() -> String {
 
 pub(crate) fn remaining() -> Duration {
     context(|c| c.remaining)
+}
+
+pub(crate) fn publish(events: Vec<Outgoing>) -> Result<(), PublishError> {
+    testing::publish(events)
+}
+
+fn check(key: &str) -> Result<(), StateError> {
+    match key {
+        "" => Err(StateError::Other("a key may not be empty".into())),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn state_get(key: &str) -> Result<Option<Entry>, StateError> {
+    check(key)?;
+    Ok(testing::get(key))
+}
+
+pub(crate) fn state_set(key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), StateError> {
+    check(key)?;
+    testing::set(key, value, ttl);
+    Ok(())
+}
+
+pub(crate) fn state_compare_and_set(
+    key: &str,
+    value: &[u8],
+    expected: Option<Version>,
+    ttl: Option<Duration>,
+) -> Result<(), StateError> {
+    check(key)?;
+    if testing::get(key).map(|entry| entry.version) != expected {
+        return Err(StateError::Conflict);
+    }
+    testing::set(key, value, ttl);
+    Ok(())
+}
+
+pub(crate) fn state_increment(key: &str, delta: i64) -> Result<i64, StateError> {
+    check(key)?;
+    testing::increment(key, delta)
+}
+
+pub(crate) fn state_delete(key: &str) -> Result<(), StateError> {
+    check(key)?;
+    testing::delete(key);
+    Ok(())
+}
+
+pub(crate) fn state_list(
+    prefix: &str,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Vec<String>, StateError> {
+    Ok(testing::list(prefix, after, limit as usize))
 }

@@ -6,9 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use sandbar_core::StartAt;
-use sandbar_pipeline::{RetryPolicy, SubscriptionConfig};
-use sandbar_wasm::{Description, Grant, Host, HostConfig, Limits, LoadSpec};
+use sandbar_core::{Connection, Publisher, StartAt};
+use sandbar_pipeline::{
+    DirectPublisher, Environment, Outputs, RetryPolicy, SubscriptionConfig, SubscriptionStats,
+};
+use sandbar_store::{Log, LogConfig};
+use sandbar_wasm::{Description, Grant, Host, HostConfig, Limits, LoadSpec, StateSource};
 
 use crate::{TestHost, host::Parts, log::Captured, suggested::Suggested};
 
@@ -152,7 +155,31 @@ impl Builder {
             ..HostConfig::default()
         };
         let host = Host::new(config)?;
+        let bus = Arc::new(Log::in_memory(LogConfig {
+            name: CONNECTION.to_owned(),
+            partitions: self.partitions,
+            ..LogConfig::default()
+        })?);
+        let stats = Arc::new(SubscriptionStats::unregistered(&name));
+        let wasm = tokio::fs::read(&self.path)
+            .await
+            .with_context(|| format!("cannot read {}", self.path.display()))?;
+        let cannot_load = || format!("cannot load {}", self.path.display());
+        let publisher: Option<Arc<dyn Publisher>> = match self.grants.contains(&Grant::Publisher) {
+            true => {
+                // what it may publish to is known once it has said so
+                let known = host.inspect(wasm.clone().into()).await.with_context(cannot_load)?;
+                let allow = self.allow(known.description.as_ref());
+                let outputs = Outputs::single(CONNECTION, bus.sink());
+                Some(Arc::new(DirectPublisher::new(outputs, allow, stats.clone())))
+            }
+            false => None,
+        };
+        let group = SubscriptionConfig::new(&*name, CONNECTION).group;
+        let now_ms = Environment::default().wall_ms;
         let spec = LoadSpec {
+            state: bus.state().map(|store| StateSource { store, group, now_ms }),
+            publisher,
             name: name.clone(),
             connection: CONNECTION.to_owned(),
             limits: self.limits.clone(),
@@ -160,15 +187,18 @@ impl Builder {
             config: self.config.clone(),
             concurrency: SubscriptionConfig::new(&*name, CONNECTION).concurrency,
         };
-        let wasm = tokio::fs::read(&self.path)
-            .await
-            .with_context(|| format!("cannot read {}", self.path.display()))?;
-        let generation = host
-            .load(wasm.into(), spec.clone())
-            .await
-            .with_context(|| format!("cannot load {}", self.path.display()))?;
+        let generation = host.load(wasm.into(), spec.clone()).await.with_context(cannot_load)?;
         let subscription = self.subscription(&name, generation.description())?;
-        TestHost::start(&self, Parts { host, spec, generation, log, subscription }).await
+        let parts = Parts { host, spec, generation, log, bus, stats, subscription };
+        TestHost::start(&self, parts).await
+    }
+
+    /// Topics that it may publish to.
+    fn allow(&self, says: Option<&Description>) -> Vec<String> {
+        match &self.publish {
+            Some(globs) => globs.clone(),
+            None => says.map(|d| d.publishes.clone()).unwrap_or_default(),
+        }
     }
 
     fn subscription(&self, name: &str, says: Option<&Description>) -> Result<Subscribe> {
@@ -184,10 +214,7 @@ impl Builder {
         if let Some(retry) = &self.retry {
             config.retry = retry.clone();
         }
-        config.allow = match &self.publish {
-            Some(globs) => globs.clone(),
-            None => says.map(|d| d.publishes.clone()).unwrap_or_default(),
-        };
+        config.allow = self.allow(says);
         let topics = match &self.topics {
             Some(topics) => topics.clone(),
             None => declared.iter().flat_map(|s| s.topics.clone()).collect(),

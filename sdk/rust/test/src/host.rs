@@ -6,13 +6,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use sandbar_core::{Connection, Event, Outgoing, ReadFrom, SubscriptionSpec, reserved};
 use sandbar_pipeline::{
     DeadLetter as Info, Outputs, Services, State, StopHandle, Subscription, SubscriptionStats, run,
     topic_matches,
 };
-use sandbar_store::{Log, LogConfig};
-use sandbar_wasm::{Description, Generation, HandlerSlot, Host, Inspection, LoadSpec};
+use sandbar_store::Log;
+use sandbar_wasm::{Description, Generation, HandlerSlot, Host, Inspection, LoadSpec, StateSource};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -51,6 +52,8 @@ pub(crate) struct Parts {
     pub spec: LoadSpec,
     pub generation: Arc<Generation>,
     pub log: Arc<Captured>,
+    pub bus: Arc<Log>,
+    pub stats: Arc<SubscriptionStats>,
     pub subscription: Subscribe,
 }
 
@@ -70,19 +73,17 @@ impl TestHost {
     }
 
     pub(crate) async fn start(builder: &Builder, parts: Parts) -> Result<Self> {
-        let Parts { host, spec, generation, log: lines, subscription: subscribed } = parts;
-        let config = LogConfig {
-            name: CONNECTION.to_owned(),
-            partitions: builder.partitions,
-            ..LogConfig::default()
-        };
-        let log = Arc::new(Log::in_memory(config)?);
+        let Parts { host, spec, generation, log: lines, bus: log, stats, subscription } = parts;
+        let subscribed = subscription;
         let slot = Arc::new(HandlerSlot::new(generation));
-        let stats = Arc::new(SubscriptionStats::unregistered(&spec.name));
         let outputs = Outputs::single(CONNECTION, log.sink());
         let config = subscribed.config.clone();
-        let services =
-            Services { marks: log.marks(), connection: Some(log.clone()), ..Services::default() };
+        let services = Services {
+            marks: log.marks(),
+            state: log.state(),
+            connection: Some(log.clone()),
+            ..Services::default()
+        };
         log.ensure_compacted_topic(&config.halted()).await?;
         let subscription =
             Subscription::with_services(config, slot.clone(), outputs, stats.clone(), services);
@@ -174,7 +175,22 @@ impl TestHost {
             }
         }
         let (stats, log) = (self.stats.snapshot(), self.lines.lines());
-        Ok(Outcome { outputs, dead_letters, stats, log })
+        let state = self.state().await?;
+        Ok(Outcome { outputs, dead_letters, state, stats, log })
+    }
+
+    /// The plugin's state as it is now.
+    async fn state(&self) -> Result<BTreeMap<String, Bytes>> {
+        let Some(StateSource { store, group, now_ms }) = &self.spec.state else {
+            return Ok(BTreeMap::new());
+        };
+        let (mut state, mut after) = (BTreeMap::new(), None);
+        loop {
+            let page = store.list(group, "", after.as_deref(), READ, now_ms()).await?;
+            let Some((last, _)) = page.last() else { return Ok(state) };
+            after = Some(last.clone());
+            state.extend(page.into_iter().map(|(key, entry)| (key, entry.value)));
+        }
     }
 
     async fn quiet(&self) -> Result<()> {

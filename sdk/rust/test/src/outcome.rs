@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use sandbar_core::Event;
 use sandbar_pipeline::{DeadLetter as Info, StatsSnapshot};
 
@@ -12,6 +13,8 @@ pub struct Outcome {
     pub outputs: BTreeMap<String, Vec<Event>>,
     /// What it gave up, in order.
     pub dead_letters: Vec<DeadLetter>,
+    /// What the plugin remembers now: keys and values; a counter is a decimal number.
+    pub state: BTreeMap<String, Bytes>,
     /// Counters of the subscription.
     pub stats: StatsSnapshot,
     /// What it logged.
@@ -39,6 +42,11 @@ impl Outcome {
         let text =
             |e: &Event| String::from_utf8_lossy(e.payload.as_deref().unwrap_or_default()).into();
         self.topic(topic).iter().map(text).collect()
+    }
+
+    /// The value of `key` in the plugin's state as text, where there is one.
+    pub fn state_text(&self, key: &str) -> Option<String> {
+        self.state.get(key).map(|value| String::from_utf8_lossy(value).into())
     }
 
     /// Events that were retried, each as often as it was.

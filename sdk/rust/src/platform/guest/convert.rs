@@ -28,7 +28,7 @@ pub(super) fn outcome(outcome: Outcome) -> Result<Vec<wit::Outgoing>, wit::Failu
     }
 }
 
-fn outgoing(event: Outgoing) -> wit::Outgoing {
+pub(super) fn outgoing(event: Outgoing) -> wit::Outgoing {
     let header = |h: Header| wit::Header { name: h.name, value: h.value };
     wit::Outgoing {
         connection: event.connection,
@@ -41,8 +41,6 @@ fn outgoing(event: Outgoing) -> wit::Outgoing {
 }
 
 fn failure(failure: Failure) -> wit::Failure {
-    // a longer delay than u64 milliseconds (584 million years) is as good as this one
-    let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     match failure {
         Failure::Retry { reason, after } => {
             wit::Failure::Retry(wit::RetryHint { reason, delay_ms: after.map(millis) })
@@ -53,4 +51,9 @@ fn failure(failure: Failure) -> wit::Failure {
         Failure::Skip { reason } => wit::Failure::Skip(reason),
         Failure::Defer { pause } => wit::Failure::Defer(millis(pause)),
     }
+}
+
+/// A longer time than u64 milliseconds (584 million years) is as good as this one.
+pub(super) fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
