@@ -5,8 +5,8 @@
 //! serves each of its queues by three tasks (`serving`): one receives by long polls, one
 //! tells SQS in batches what is done and what is released, and one extends the invisibility
 //! of what is open. What they share is what was received and is not settled (`inflight`,
-//! `partition`). The sink sends in batches, and on FIFO queues one message of a group
-//! after the other (`sink`). All of them know SQS as a handful of calls (`api`), made by
+//! `partition`). The sink (`sink`) sends what comes from all sides in batches, and on FIFO queues
+//! one message of a group after the other (`outbox`). All of them know SQS as a handful of calls (`api`), made by
 //! AWS's client (`client`).
 #![warn(missing_docs)]
 
@@ -27,6 +27,7 @@ mod error;
 mod groups;
 mod inflight;
 mod names;
+mod outbox;
 mod partition;
 mod queues;
 mod record;

@@ -1,33 +1,30 @@
 //! Publishing: a batch in, one result per record out.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use sandbar_core::{Outgoing, PublishError, Sink};
 
 use crate::{
-    api::{BATCH, batched},
     error::{Failure, Kind},
-    queues::{Queue, Queues, SIZE_MAX},
+    outbox::Outbox,
+    queues::{Queue, Queues},
     record::Message,
 };
 
-/// A message with the index of its record.
-type Indexed<'a> = (usize, &'a Message);
 type Results = Vec<Result<(), PublishError>>;
 
 /// The connection's sink.
 pub(crate) struct SqsSink {
     queues: Arc<Queues>,
+    /// By the URLs of their queues.
+    outboxes: Mutex<HashMap<String, Arc<Outbox>>>,
 }
 
 impl SqsSink {
     pub fn new(queues: Arc<Queues>) -> Self {
-        Self { queues }
+        Self { queues, outboxes: Mutex::default() }
     }
 
     /// Publishes `records`, all of one topic.
@@ -43,49 +40,24 @@ impl SqsSink {
         let message = |record: &&Outgoing| Message::new(record, &config.key_attribute, config.fifo);
         let messages: Vec<Message> = records.iter().map(message).collect();
         let mut results: Results = messages.iter().map(|m| within(m, &queue)).collect();
-        let small = (0..messages.len()).filter(|&i| results[i].is_ok());
-        let mut waiting: Vec<Indexed<'_>> = small.map(|i| (i, &messages[i])).collect();
-        let mut behind: HashSet<&str> = HashSet::new();
-        while !waiting.is_empty() {
-            let (now, later) = wave(waiting);
-            waiting = later;
-            for (index, failure) in self.send(&queue, &now).await {
-                if let Some(fifo) = &messages[index].fifo {
-                    behind.insert(&fifo.group);
-                }
-                results[index] = Err(failure.publish(topic));
+        let small = messages.into_iter().enumerate().filter(|(index, _)| results[*index].is_ok());
+        let (small, messages): (Vec<usize>, Vec<Message>) = small.unzip();
+        let each = self.outbox(&queue).send(messages).await;
+        for (index, result) in small.into_iter().zip(each) {
+            if result.as_ref().is_err_and(|failure| failure.kind == Kind::NoQueue) {
+                self.queues.forget(&queue);
             }
-            waiting.retain(|(index, message)| {
-                let held_up = message.fifo.as_ref().is_some_and(|f| behind.contains(&*f.group));
-                if held_up {
-                    let reason = "an earlier record of its key could not be sent, and it must not overtake that one";
-                    results[*index] = Err(PublishError::Unavailable(format!("topic {topic}: {reason}")));
-                }
-                !held_up
-            });
+            results[index] = result.map_err(|failure| failure.publish(topic));
         }
         results
     }
 
-    /// Sends messages in any order, and says which did not arrive.
-    async fn send(&self, queue: &Queue, messages: &[(usize, &Message)]) -> Vec<(usize, Failure)> {
-        let api = &self.queues.api;
-        let calls = by_size(messages).into_iter().map(|batch| async move {
-            let entries: Vec<&Message> = batch.iter().map(|(_, message)| *message).collect();
-            let call = |entries: Vec<_>| async move { api.send(&queue.url, &entries).await };
-            let each = batched(&entries, 1, call).await;
-            let failed = each
-                .into_iter()
-                .zip(batch)
-                .filter_map(|(result, (index, _))| result.err().map(|failure| (*index, failure)));
-            failed.collect::<Vec<_>>()
-        });
-        let calls: Vec<_> = calls.collect();
-        let failed: Vec<_> = stream::iter(calls).buffered(self.queues.config.calls).concat().await;
-        if failed.iter().any(|(_, failure)| failure.kind == Kind::NoQueue) {
-            self.queues.forget(queue);
-        }
-        failed
+    fn outbox(&self, queue: &Queue) -> Arc<Outbox> {
+        let new = || {
+            let (api, calls) = (self.queues.api.clone(), self.queues.config.calls);
+            Outbox::new(api, queue.url.clone(), calls)
+        };
+        self.outboxes.lock().entry(queue.url.clone()).or_insert_with(new).clone()
     }
 }
 
@@ -100,31 +72,6 @@ fn within(message: &Message, queue: &Queue) -> Result<(), PublishError> {
          and value of each attribute; binary payloads in base64), and queue `{}` takes {limit}",
         queue.topic, queue.name
     )))
-}
-
-/// What can be sent now, and what has to wait until that has arrived: SQS may take one
-/// entry of a call and not another, so no call carries two messages of one group.
-fn wave(waiting: Vec<Indexed<'_>>) -> (Vec<Indexed<'_>>, Vec<Indexed<'_>>) {
-    let mut groups: HashSet<&str> = HashSet::new();
-    waiting.into_iter().partition(|(_, m)| m.fifo.as_ref().is_none_or(|f| groups.insert(&f.group)))
-}
-
-/// Cuts `messages` into batches that one call may carry. A queue may take larger messages
-/// than the limit of all calls was for long: such a message goes alone.
-fn by_size<'a, 'm>(mut messages: &'m [Indexed<'a>]) -> Vec<&'m [Indexed<'a>]> {
-    let mut batches = Vec::new();
-    while !messages.is_empty() {
-        let mut size = 0;
-        let fits = |(_, message): &&Indexed<'_>| {
-            size += message.size();
-            size <= SIZE_MAX
-        };
-        let count = messages.iter().take(BATCH).take_while(fits).count().max(1);
-        let (batch, rest) = messages.split_at(count);
-        batches.push(batch);
-        messages = rest;
-    }
-    batches
 }
 
 #[async_trait]

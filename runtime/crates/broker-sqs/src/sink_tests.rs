@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     api::fake::{Asked, Fake},
     config::SqsConfig,
+    queues::SIZE_MAX,
 };
 
 fn sink(fifo: bool) -> (Arc<Fake>, SqsSink) {
@@ -77,6 +78,31 @@ async fn large_records_share_no_call_beyond_its_limit() {
     let records: Vec<_> = (0..5).map(|_| Outgoing::new("t", vec![b'x'; 100 * 1024])).collect();
     assert!(sink.publish(&records).await.iter().all(Result::is_ok));
     assert_eq!(sent(&fake).iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn what_comes_from_several_sides_meanwhile_shares_calls() {
+    for (fifo, lengths) in [(false, [1, 1, 1, 1, 10, 10, 6]), (true, [1, 1, 1, 1, 10, 10, 6])] {
+        let (fake, sink) = sink(fifo);
+        let one = |record| {
+            let sink = &sink;
+            async move { sink.publish(&[record]).await }
+        };
+        let results = futures::future::join_all(records(30).into_iter().map(one)).await;
+        assert!(results.iter().flatten().all(Result::is_ok));
+        assert_eq!(sent(&fake).iter().map(Vec::len).collect::<Vec<_>>(), lengths, "{fifo}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_failed_elsewhere_holds_up_none_of_its_key() {
+    let (fake, sink) = sink(true);
+    fake.entries(failing("InternalError", "a1"));
+    let keyed = |body: &str| [Outgoing::new("t", body.to_owned()).with_key("a")];
+    let (one, two) = (keyed("a1"), keyed("a2"));
+    let (one, two) = tokio::join!(sink.publish(&one), sink.publish(&two));
+    assert!(one[0].is_err() && two[0].is_ok());
+    assert_eq!(sent(&fake), [["a1"], ["a2"]], "one after the other");
 }
 
 #[tokio::test]
