@@ -20,6 +20,8 @@ use crate::config::{ConnectError, NatsConfig};
 const CONNECTING: Duration = Duration::from_secs(2);
 /// How long a call waits for an answer.
 const ANSWER: Duration = Duration::from_secs(4);
+/// Longest pause between pings; a connection without an answer to two of them is made anew.
+const PING: Duration = Duration::from_secs(10);
 /// Longest pause between attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(2);
 
@@ -79,7 +81,7 @@ impl Link {
         let options = options
             .name(format!("sandbar {name}"))
             .retry_on_initial_connect()
-            .ping_interval(Duration::from_secs(10))
+            .ping_interval(PING.min(config.ack_wait / 3))
             .reconnect_delay_callback(|attempts| {
                 let grown =
                     Duration::from_millis(50) * 2u32.saturating_pow(attempts.min(10) as u32);

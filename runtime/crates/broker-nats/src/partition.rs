@@ -15,7 +15,7 @@ use sandbar_core::{
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
 use crate::link::Link;
@@ -29,8 +29,17 @@ const RECENT: usize = 8192;
 /// A delivery that is not settled.
 struct Open {
     reply: Subject,
-    /// When the server last heard of it.
-    heard: Instant,
+    /// When the server was last told that it is in work.
+    told: Instant,
+    /// From when on it is certainly ours for `ack_wait`: the server sent it, or answered
+    /// what it was told, no earlier than this.
+    lent: Instant,
+}
+
+impl Open {
+    fn new(reply: &Subject, lent: Instant) -> Self {
+        Self { reply: reply.clone(), told: lent, lent }
+    }
 }
 
 #[derive(Default)]
@@ -82,18 +91,24 @@ impl Slot {
         }
     }
 
-    /// Takes note of a message that came. One that is known is answered as it was before.
-    pub async fn meet(&self, client: &Client, position: u64, reply: &Subject, again: bool) -> Met {
+    /// Takes note of a message that came and was not sent before `lent`. One that is known is
+    /// answered as it was before.
+    pub async fn meet(
+        &self,
+        client: &Client,
+        (position, reply): (u64, &Subject),
+        lent: Instant,
+        again: bool,
+    ) -> Met {
         let answer = {
             let mut state = self.state.lock();
             if let Some(open) = state.open.get_mut(&position) {
-                *open = Open { reply: reply.clone(), heard: Instant::now() };
+                *open = Open::new(reply, lent.max(open.lent));
                 None
             } else if again && state.recent.iter().any(|(p, _)| *p == position) {
                 Some(ACK)
             } else {
-                let open = Open { reply: reply.clone(), heard: Instant::now() };
-                state.open.insert(position, open);
+                state.open.insert(position, Open::new(reply, lent));
                 return Met::New;
             }
         };
@@ -165,25 +180,64 @@ impl Slot {
         say(client, back.into_iter().map(|reply| (reply, NAK))).await;
     }
 
-    /// Tells the server, for as long as it is polled, that what is open is being worked
-    /// on: handlers may take longer than the server waits.
+    /// Tells the server that what is open is being worked on, since handlers may take longer
+    /// than it waits. Returns when it has not answered for so long that it may soon give what
+    /// is open to another reader: nothing of this may then go on here.
     pub async fn stay_alive(&self, client: &Client) {
-        let often = self.link.config.ack_wait / 4;
-        let mut ticks = interval(often);
+        let mut ticks = interval(self.often());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            let now = Instant::now();
-            let due: Vec<Subject> = {
-                let mut state = self.state.lock();
-                let old = state.open.values_mut().filter(|o| now - o.heard >= often);
-                let due = old.map(|open| {
-                    open.heard = now;
-                    open.reply.clone()
-                });
-                due.collect()
+            let prolonged = async {
+                ticks.tick().await;
+                self.prolong(client).await;
             };
-            say(client, due.into_iter().map(|reply| (reply, IN_PROGRESS))).await;
+            tokio::select! {
+                () = prolonged => {}
+                () = self.lapsed() => return,
+            }
+        }
+    }
+
+    fn often(&self) -> Duration {
+        self.link.config.ack_wait / 4
+    }
+
+    async fn prolong(&self, client: &Client) {
+        let (now, often) = (Instant::now(), self.often());
+        let mut due: Vec<(u64, Subject)> = {
+            let mut state = self.state.lock();
+            let old = state.open.iter_mut().filter(|(_, open)| now - open.told >= often);
+            let due = old.map(|(position, open)| {
+                open.told = now;
+                (*position, open.reply.clone())
+            });
+            due.collect()
+        };
+        let Some((last, asked)) = due.pop() else { return };
+        say(client, due.iter().map(|(_, reply)| (reply.clone(), IN_PROGRESS))).await;
+        // it takes them in their order: to have answered the last is to have heard them all
+        let answer = timeout(often, client.request(asked, IN_PROGRESS)).await;
+        if matches!(answer, Ok(Ok(_))) {
+            let mut state = self.state.lock();
+            for position in due.into_iter().map(|(position, _)| position).chain([last]) {
+                if let Some(open) = state.open.get_mut(&position) {
+                    open.lent = open.lent.max(now);
+                }
+            }
+        }
+    }
+
+    /// Waits until something open may soon be another's. The last quarter of `ack_wait` is for
+    /// what runs here to end.
+    async fn lapsed(&self) {
+        loop {
+            let now = Instant::now();
+            let oldest = self.state.lock().open.values().map(|open| open.lent).min();
+            let until = oldest.unwrap_or(now) + self.often() * 3;
+            if until <= now {
+                return;
+            }
+            sleep_until(until).await;
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) enum Ended {
     Done,
     /// Another process is the active reader.
     Taken,
+    /// The server has not answered for so long that another process may be the active reader.
+    Lapsed,
     /// The consumer or its stream is gone.
     Gone(String),
 }
@@ -75,6 +77,10 @@ pub(crate) struct Puller {
     /// Messages that came while an answer was awaited.
     backlog: VecDeque<Message>,
     request: Option<Request>,
+    /// When the oldest request was made that may still bring messages.
+    since: Instant,
+    /// A request was given up, and may bring messages yet.
+    late: bool,
     /// When the next request may be made.
     next: Instant,
     pin: Option<String>,
@@ -109,6 +115,8 @@ impl Puller {
             messages,
             backlog: VecDeque::new(),
             request: None,
+            since: Instant::now(),
+            late: false,
             next: Instant::now(),
             pin: None,
             expected: (info.num_ack_pending == 0).then_some(info.delivered.consumer_sequence + 1),
@@ -174,6 +182,7 @@ impl Puller {
     async fn reconnected(&mut self) -> Option<Ended> {
         if self.health.borrow_and_update().connected {
             self.request = None;
+            self.late = false;
             self.next = Instant::now();
             self.slot.repeat(&self.client).await;
         }
@@ -188,6 +197,7 @@ impl Puller {
             request.left = request.left.saturating_sub(1);
             if request.left == 0 {
                 self.request = None;
+                self.late = false;
             }
         }
         let pin = record::pin(&message);
@@ -211,7 +221,8 @@ impl Puller {
             self.expected = Some(place.delivery + 1);
         }
         let again = place.times > 1;
-        if self.slot.meet(&self.client, place.position, &reply, again).await == Met::Known {
+        let message_of = (place.position, &reply);
+        if self.slot.meet(&self.client, message_of, self.since, again).await == Met::Known {
             return None;
         }
         let at = (place.position, place.timestamp_ms);
@@ -229,6 +240,7 @@ impl Puller {
     /// A request has ended before it brought all it might.
     async fn on_status(&mut self, status: StatusCode, why: Option<&str>) -> Option<Ended> {
         let nothing = self.request.take().is_some_and(|r| r.left == 0);
+        self.late = false;
         match status {
             StatusCode::PIN_ID_MISMATCH => {
                 self.pin = None;
@@ -262,6 +274,7 @@ impl Puller {
         if self.request.as_ref().is_some_and(|r| r.until + LATE <= now) {
             tracing::debug!(partition = %self.slot.id, "a request was lost");
             self.request = None;
+            self.late = true;
             self.next = now;
         }
         let since = self.missing?;
@@ -342,6 +355,9 @@ impl Puller {
         let Reading { topic, consumer, .. } = &self.reading;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", topic.stream);
         let body = Bytes::from(body.to_string());
+        if !self.late {
+            self.since = Instant::now();
+        }
         let sent = self.client.publish_with_reply(subject, self.inbox.clone(), body).await;
         if sent.is_ok() {
             self.request = Some(Request { left: count, until: Instant::now() + patience });
@@ -357,12 +373,13 @@ impl Puller {
     }
 
     /// Leaves the group: what is open belongs to the next reader, who need not wait for it.
+    /// With `lapsed` the place may be another's already, and is left as it is.
     ///
     /// # Errors
     /// Where the server may not have heard what was settled.
-    pub async fn leave(&mut self) -> Result<(), SourceError> {
+    pub async fn leave(&mut self, lapsed: bool) -> Result<(), SourceError> {
         self.give_back(true).await;
-        if self.pin.take().is_some() {
+        if self.pin.take().is_some() && !lapsed {
             self.streams.unpin(&self.reading.topic, &self.reading.consumer).await;
         }
         // the answer comes after all that was said before

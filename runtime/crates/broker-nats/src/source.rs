@@ -272,9 +272,13 @@ impl Subscription {
         let mut stop = self.stop.clone();
         let ended = tokio::select! {
             ended = self.work(&slot, &mut puller, &mut stop) => ended,
-            () = slot.stay_alive(&client) => Ended::Done,
+            () = slot.stay_alive(&client) => {
+                tracing::warn!(partition = %slot.id, "the server does not answer: partition lost");
+                slot.fence("the server has not answered, and may give to others what is open");
+                Ended::Lapsed
+            }
         };
-        let result = puller.leave().await;
+        let result = puller.leave(matches!(ended, Ended::Lapsed)).await;
         slot.fence("it was given up");
         tokio::select! {
             () = slot.dropped() => {}
@@ -291,7 +295,7 @@ impl Subscription {
     ) -> Ended {
         let ended = puller.run(stop).await;
         match &ended {
-            Ended::Done => {}
+            Ended::Done | Ended::Lapsed => {}
             Ended::Gone(why) => {
                 tracing::warn!(partition = %slot.id, why, "partition lost");
                 slot.fence(why);

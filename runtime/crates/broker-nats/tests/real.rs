@@ -9,8 +9,8 @@ use std::{
 
 use common::*;
 use sandbar_broker_nats::{Nats, NatsConfig};
-use sandbar_core::{Connection, Outgoing, PartitionId, SourceEvent, SubscriptionSpec};
-use tokio::time::timeout;
+use sandbar_core::{Connection, Outgoing, PartitionId, SourceError, SourceEvent, SubscriptionSpec};
+use tokio::time::{Instant, timeout};
 
 /// Long enough for a server to take a silent reader for dead.
 const LONG: Duration = Duration::from_secs(ACK_WAIT.as_secs() * 3);
@@ -274,4 +274,40 @@ async fn a_stream_of_others_is_read_by_its_subjects() {
     for (PartitionId { topic, .. }, from, end) in nats.cursors(&group).await.unwrap() {
         assert_eq!(from, end, "{topic}");
     }
+}
+
+/// What a reader holds is lent to it for `ack_wait` from when the server last heard of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_a_reader_that_the_server_does_not_hear_stops_before_another_begins() {
+    let Some(server) = server() else { return };
+    let (topic, group) = (unique("unheard"), unique("unheard"));
+    let other = server.connect();
+    let cable = Cable::to(server.address.clone()).await;
+    let config = NatsConfig { servers: cable.address.clone(), ..server.config() };
+    let unheard = Nats::connect("unheard", config).unwrap();
+    publish(&other, &numbered(&topic, 10, 2)).await;
+    let mut source = unheard.subscribe(spec(&group, &topic)).await.unwrap();
+    let mut partition = assigned(&mut source).await;
+    let held = recv_all(&mut partition, 10).await;
+    // while the server hears of them they are nobody else's, and stay here
+    assert!(timeout(ACK_WAIT * 2, partition.recv(1)).await.is_err(), "none came again");
+
+    let mut next = other.subscribe(spec(&group, &topic)).await.unwrap();
+    let mut standby = assigned(&mut next).await;
+    cable.cut();
+    let stopped = async {
+        let error = timeout(PATIENCE, partition.recv(1)).await.expect("it never stopped");
+        assert!(matches!(error, Err(SourceError::Fenced(_))), "{error:?}");
+        Instant::now()
+    };
+    let began = async {
+        let got = recv_all(&mut standby, 10).await;
+        (Instant::now(), got)
+    };
+    let (stopped, (began, got)) = tokio::join!(stopped, began);
+    assert!(stopped < began, "{:?} too late", stopped - began);
+    assert_eq!(numbers(&got), numbers(&held));
+    settle(&mut standby, &got).await;
+    drop((partition, standby));
+    next.close().await.unwrap();
 }

@@ -1,16 +1,18 @@
 //! A NATS server named by the environment.
 #![allow(dead_code)] // each test binary uses its part
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::time::Duration;
 
 use sandbar_broker_nats::{Nats, NatsConfig};
 use sandbar_core::{
     Connection, Delivery, Event, Outgoing, Partition, ReadFrom, Settlement, Source, SourceError,
     SourceEvent, SubscriptionSpec,
+};
+use sandbar_testkit::server::NATS;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 /// Longest wait for anything.
@@ -20,19 +22,11 @@ pub const ACK_WAIT: Duration = Duration::from_secs(2);
 
 pub struct Server {
     pub address: String,
-    /// Where its scripts find it, if it may be killed.
-    pub dir: Option<PathBuf>,
 }
 
-/// The server to test against; `None` where the environment names none.
+/// The server to test against, where there is one.
 pub fn server() -> Option<Server> {
-    let Ok(address) = std::env::var("SANDBAR_NATS") else {
-        println!("MISSING BROKER: not run, because SANDBAR_NATS names no NATS server");
-        let ci = std::env::var("CI").as_deref() == Ok("true");
-        assert!(!ci, "CI must name a NATS server in SANDBAR_NATS");
-        return None;
-    };
-    Some(Server { address, dir: std::env::var("SANDBAR_NATS_DIR").ok().map(PathBuf::from) })
+    NATS.address().map(|address| Server { address })
 }
 
 impl Server {
@@ -48,27 +42,6 @@ impl Server {
     pub fn connect(&self) -> Nats {
         Nats::connect("nats", self.config()).unwrap()
     }
-
-    /// kill -9.
-    pub fn kill(&self) {
-        let dir = self.dir.as_ref().expect("a server that may be killed");
-        let pid = std::fs::read_to_string(dir.join("nats.pid")).unwrap();
-        run(Command::new("kill").args(["-9", pid.trim()]));
-        while Path::new("/proc").join(pid.trim()).join("exe").exists() {
-            std::thread::yield_now();
-        }
-    }
-
-    pub fn start(&self) {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/nats");
-        run(Command::new(scripts.join("start")).arg(self.dir.as_ref().unwrap()));
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
 }
 
 /// A name that no other test has.
@@ -169,4 +142,52 @@ pub async fn settle(partition: &mut Box<dyn Partition>, deliveries: &[Delivery])
 
 pub fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().map(|d| number(&d.event)).collect()
+}
+
+/// A way to a server on which nothing reaches it any more once it is [cut](Self::cut), and
+/// what it says still comes: neither side notices by itself.
+pub struct Cable {
+    pub address: String,
+    cut: watch::Sender<bool>,
+}
+
+impl Cable {
+    pub async fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (cut, is_cut) = watch::channel(false);
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let server = TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(pass_on(client, server, is_cut.clone()));
+            }
+        });
+        Self { address, cut }
+    }
+
+    pub fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+}
+
+async fn pass_on(mut client: TcpStream, mut server: TcpStream, is_cut: watch::Receiver<bool>) {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let there = async {
+        let mut chunk = vec![0; 1 << 16];
+        loop {
+            match from_client.read(&mut chunk).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) if *is_cut.borrow() => {}
+                Ok(length) if to_server.write_all(&chunk[..length]).await.is_err() => return,
+                Ok(_) => {}
+            }
+        }
+    };
+    let back = tokio::io::copy(&mut from_server, &mut to_client);
+    tokio::select! {
+        () = there => {}
+        _ = back => {}
+    }
 }
