@@ -5,14 +5,14 @@ use std::{collections::HashMap, fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sandbar_testkit::{Runtime, eventually, eventually_within, guest, kafka, root};
+use sandbar_testkit::{Runtime, eventually, eventually_within, guest, root, server::KAFKA};
 use sandbar_tests::{Record, create_topics, lag, produce, read};
 
 const MALFORMED: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c1_o1_d2_all_flights_over_six_partitions_and_two_processes() -> Result<()> {
-    let Some(brokers) = kafka() else { return Ok(()) };
+    let Some(brokers) = KAFKA.address() else { return Ok(()) };
     // a name of its own, so that the test can be run again on the same broker
     let name = format!("flight-delays-{}", std::process::id());
     let topics = ["flights", "alerts", "dead"].map(|what| format!("{name}.{what}"));

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sandbar_testkit::{Runtime, eventually, eventually_within, guest, kafka};
+use sandbar_testkit::{Runtime, eventually, eventually_within, guest, server::KAFKA};
 use sandbar_tests::{Record, create_topics, ends, lag, produce, read};
 
 const KEYS: usize = 50;
@@ -13,7 +13,7 @@ const KILLS: usize = 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c1_kill_9_at_ten_random_moments_loses_nothing_on_kafka() -> Result<()> {
-    let Some(brokers) = kafka() else { return Ok(()) };
+    let Some(brokers) = KAFKA.address() else { return Ok(()) };
     let name = format!("kill-{}", std::process::id());
     let (input, output) = (format!("{name}.in"), format!("{name}.in.out"));
     create_topics(&brokers, &[&input, &output], 4).await?;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sandbar_testkit::{Runtime, eventually_within, guest, kafka};
+use sandbar_testkit::{Runtime, eventually_within, guest, server::KAFKA};
 use sandbar_tests::{Record, create_topics, ends, produce, read};
 use serde_json::{Value, json};
 
@@ -131,7 +131,7 @@ async fn d4_killing_the_command_five_times_loses_and_repeats_no_letter() -> Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d4_killing_the_command_five_times_repeats_no_effect_on_kafka() -> Result<()> {
-    let Some(brokers) = kafka() else { return Ok(()) };
+    let Some(brokers) = KAFKA.address() else { return Ok(()) };
     let parcels = killed_on_kafka(&brokers, "redrive", &[]).await?;
     println!("{parcels} parcels of {LETTERS} letters after {KILLS} kills");
     ensure!(parcels >= LETTERS, "letters are lost");

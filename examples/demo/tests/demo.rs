@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use sandbar_testkit::server::{ELASTICMQ, KAFKA, Kind, NATS, RABBITMQ};
+
 fn demo(arguments: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_sandbar-demo")).args(arguments).output().unwrap();
     let (said, complained) = (&output.stdout, &output.stderr);
@@ -10,15 +12,10 @@ fn demo(arguments: &[&str]) {
     assert!(output.status.success(), "{text}");
 }
 
-/// On the server that `variable` names; without one, says that it was not run.
-fn demo_on(broker: &str, variable: &str) {
-    match std::env::var(variable).ok().filter(|url| !url.is_empty()) {
-        Some(url) => demo(&["--broker", broker, "--url", &url]),
-        None => {
-            let message = format!("MISSING BROKER: {broker} (set {variable}, or run `make test`)");
-            assert!(std::env::var_os("CI").is_none(), "{message}");
-            println!("{message}");
-        }
+/// On a server, where there is one.
+fn demo_on(broker: &str, server: Kind) {
+    if let Some(url) = server.address() {
+        demo(&["--broker", broker, "--url", &url]);
     }
 }
 
@@ -29,20 +26,20 @@ fn h2_c1_the_demo_counts_exactly_right() {
 
 #[test]
 fn h2_c1_the_demo_counts_exactly_right_on_kafka() {
-    demo_on("kafka", "SANDBAR_KAFKA");
+    demo_on("kafka", KAFKA);
 }
 
 #[test]
 fn h2_c1_the_demo_counts_exactly_right_on_nats() {
-    demo_on("nats", "SANDBAR_NATS");
+    demo_on("nats", NATS);
 }
 
 #[test]
 fn h2_c1_the_demo_counts_exactly_right_on_rabbitmq() {
-    demo_on("rabbitmq", "SANDBAR_RABBITMQ");
+    demo_on("rabbitmq", RABBITMQ);
 }
 
 #[test]
 fn h2_c1_the_demo_counts_exactly_right_on_sqs() {
-    demo_on("sqs", "SANDBAR_ELASTICMQ");
+    demo_on("sqs", ELASTICMQ);
 }

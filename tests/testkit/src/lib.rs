@@ -1,13 +1,16 @@
 //! What end-to-end tests and the demo share: a `sandbar run` process in a folder
-//! of its own, the built guest components, and waiting for conditions; and the
-//! [conformance suite](conformance) of the brokers' adapters.
+//! of its own, the built guest components, and waiting for conditions; [real brokers](server);
+//! and the [conformance suite](conformance) of the brokers' adapters.
 
+mod authority;
 pub mod conformance;
 mod process;
+pub mod server;
 mod wait;
 
 use std::path::PathBuf;
 
+pub use authority::Authority;
 pub use process::Runtime;
 pub use wait::{eventually, eventually_within};
 
@@ -26,19 +29,4 @@ pub fn guest(name: &str) -> PathBuf {
     let file = folder.join(format!("{name}.wasm"));
     assert!(file.is_file(), "{} is missing: run `make guests`", file.display());
     file
-}
-
-/// Address of a real Apache Kafka, or `None` with a line that names what is missing.
-///
-/// # Panics
-/// In CI, where no broker may be missing.
-pub fn kafka() -> Option<String> {
-    let found = std::env::var("SANDBAR_KAFKA").ok().filter(|v| !v.is_empty());
-    if found.is_none() {
-        let message =
-            "MISSING BROKER: Apache Kafka (set SANDBAR_KAFKA=host:port, or run `make test`)";
-        assert!(std::env::var_os("CI").is_none(), "{message}");
-        println!("{message}");
-    }
-    found
 }

@@ -1,21 +1,29 @@
 //! The suite of all adapters, on a real Apache Kafka and on librdkafka's mock cluster.
 
-mod common;
-
 use std::{
-    path::{Path, PathBuf},
-    process::Command,
+    process::ExitCode,
     sync::{Arc, mpsc},
     thread,
 };
 
 use async_trait::async_trait;
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use rdkafka::{
+    ClientConfig, bindings,
+    mocking::MockCluster,
+    producer::{BaseProducer, DefaultProducerContext, Producer},
+};
 use sandbar_broker_kafka::{Kafka, KafkaConfig};
 use sandbar_core::{Connection, Guarantees};
-use sandbar_testkit::conformance::{Backend, Declared, Headers, Switch};
+use sandbar_testkit::{
+    conformance::{Backend, Declared, Headers, Suite, Switch},
+    server::{KAFKA, Server},
+};
 
 const PARTITIONS: u32 = 3;
+/// Shortest that a broker takes as it comes.
+const SESSION: &str = "6000";
+/// The mock waits nearly that long for all members where one joins.
+const SHORT: &str = "3000";
 
 fn declared(name: &'static str) -> Declared {
     Declared {
@@ -36,13 +44,19 @@ fn declared(name: &'static str) -> Declared {
         largest_payload: 900_000,
         too_large: Some(2 << 20),
         headers: Headers::EVERYTHING,
+        locks_keys: false,
         lease: None,
         gaps: &[],
     }
 }
 
-fn connect(brokers: &str, create_topics: bool) -> Arc<dyn Connection> {
-    let properties = [("session.timeout.ms", "10000"), ("message.timeout.ms", "5000")];
+fn connect(brokers: &str, create_topics: bool, session: &str) -> Arc<dyn Connection> {
+    // a member that hears of others soon, and is waited for no longer than that
+    let properties = [
+        ("session.timeout.ms", session),
+        ("heartbeat.interval.ms", "300"),
+        ("message.timeout.ms", "5000"),
+    ];
     let config = KafkaConfig {
         brokers: brokers.into(),
         create_topics,
@@ -56,17 +70,12 @@ fn connect(brokers: &str, create_topics: bool) -> Arc<dyn Connection> {
 /// A broker that runs.
 struct Real {
     brokers: String,
-    /// Of a node that `scripts/kafka/start` started and that may be killed.
-    node: Option<Node>,
+    /// Where it may be killed.
+    node: Option<Server>,
 }
 
-/// The folder of such a node.
-struct Node(PathBuf);
-
 fn real() -> Option<Real> {
-    let brokers = common::broker()?;
-    let node = std::env::var_os("SANDBAR_KAFKA_DIR").filter(|dir| !dir.is_empty());
-    Some(Real { brokers, node: node.map(|dir| Node(dir.into())) })
+    Some(Real { brokers: KAFKA.address()?, node: KAFKA.killable_if_any() })
 }
 
 #[async_trait]
@@ -76,11 +85,11 @@ impl Backend for Real {
     }
 
     async fn connect(&self) -> Arc<dyn Connection> {
-        connect(&self.brokers, true)
+        connect(&self.brokers, true, SESSION)
     }
 
     async fn connect_strict(&self) -> Arc<dyn Connection> {
-        connect(&self.brokers, false)
+        connect(&self.brokers, false, SESSION)
     }
 
     fn switch(&self) -> Option<&dyn Switch> {
@@ -88,23 +97,8 @@ impl Backend for Real {
     }
 }
 
-/// Blocks: nothing else is to be done meanwhile.
-#[async_trait]
-impl Switch for Node {
-    async fn kill(&self) {
-        let pid = std::fs::read_to_string(self.0.join("kafka.pid")).unwrap();
-        assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
-    }
-
-    async fn start(&self) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/kafka/start");
-        let output = Command::new(script).arg(&self.0).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-type Cluster = MockCluster<'static, DefaultProducerContext>;
-type Order = Box<dyn FnOnce(&Cluster) + Send>;
+type Cluster<'c> = MockCluster<'c, DefaultProducerContext>;
+type Order = Box<dyn FnOnce(&Cluster<'_>) + Send>;
 
 /// librdkafka's broker in memory, one for each test. It cannot leave its thread, and ends
 /// with the last who gives it orders.
@@ -118,7 +112,10 @@ impl Mock {
         let (orders, queue) = mpsc::channel::<Order>();
         let (tell, brokers) = mpsc::channel();
         thread::spawn(move || {
-            let cluster = MockCluster::new(1).unwrap();
+            let client = ClientConfig::new().set("test.mock.num.brokers", "1").create();
+            let client: BaseProducer = client.unwrap();
+            let cluster = client.client().mock_cluster().unwrap();
+            groups_begin_soon(&client);
             tell.send(cluster.bootstrap_servers()).unwrap();
             queue.iter().for_each(|order| order(&cluster));
         });
@@ -126,9 +123,9 @@ impl Mock {
     }
 
     /// Returns when it is done.
-    fn order(&self, order: impl FnOnce(&Cluster) + Send + 'static) {
+    fn order(&self, order: impl FnOnce(&Cluster<'_>) + Send + 'static) {
         let (done, waiting) = mpsc::channel();
-        let order = move |cluster: &Cluster| {
+        let order = move |cluster: &Cluster<'_>| {
             order(cluster);
             done.send(()).unwrap();
         };
@@ -137,11 +134,26 @@ impl Mock {
     }
 }
 
+/// The first member of a group waits no 3 s for others.
+#[allow(unsafe_code)] // rdkafka does not pass this on
+fn groups_begin_soon(client: &BaseProducer) {
+    // SAFETY: the cluster is the client's, which is borrowed
+    unsafe {
+        let cluster = bindings::rd_kafka_handle_mock_cluster(client.client().native_ptr());
+        bindings::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 100);
+    }
+}
+
 #[async_trait]
 impl Backend for Mock {
     fn declared(&self) -> Declared {
         Declared {
             gaps: &[
+                (
+                    "group_in_two_processes",
+                    "the mock takes no positions while a member joins, and gives out again what \
+                     they cover",
+                ),
                 ("exactly_once", "the mock never stores the offsets of a transaction"),
                 ("too_large_is_rejected", "the mock takes records of any size"),
                 ("read_from_a_time", "the mock finds no offsets by time"),
@@ -153,11 +165,11 @@ impl Backend for Mock {
     }
 
     async fn connect(&self) -> Arc<dyn Connection> {
-        connect(&self.brokers, false)
+        connect(&self.brokers, false, SHORT)
     }
 
     async fn connect_strict(&self) -> Arc<dyn Connection> {
-        connect(&self.brokers, false)
+        connect(&self.brokers, false, SHORT)
     }
 
     async fn make_topic(&self, _: &dyn Connection, topic: &str) {
@@ -182,10 +194,6 @@ impl Switch for Mock {
     }
 }
 
-mod on_kafka {
-    sandbar_testkit::conformance_tests!(super::real());
-}
-
-mod on_the_mock {
-    sandbar_testkit::conformance_tests!(Some(super::Mock::start()));
+fn main() -> ExitCode {
+    Suite::default().on("on_kafka", real).on("on_the_mock", || Some(Mock::start())).run()
 }

@@ -5,8 +5,6 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,34 +13,11 @@ use std::{
 
 use common::*;
 use sandbar_core::{Connection, Outgoing, SubscriptionSpec};
-
-/// The folder of a node that `scripts/kafka/start` started, which the test may kill.
-fn node() -> Option<PathBuf> {
-    let dir = std::env::var_os("SANDBAR_KAFKA_DIR").filter(|d| !d.is_empty());
-    if dir.is_none() {
-        let missing = "MISSING BROKER: an Apache Kafka that may be killed (set SANDBAR_KAFKA_DIR to \
-                       the folder given to scripts/kafka/start)";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
-        println!("{missing}");
-    }
-    dir.map(PathBuf::from)
-}
-
-fn kill(dir: &Path) {
-    let pid = std::fs::read_to_string(dir.join("kafka.pid")).unwrap();
-    assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
-}
-
-fn start(dir: &Path) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/kafka/start");
-    let output = Command::new(script).arg(dir).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
+use sandbar_testkit::{conformance::Switch, server::KAFKA};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn e1_a_broker_killed_and_started_again_loses_nothing_acknowledged_and_repeats_no_output() {
-    let Some(dir) = node() else { return };
-    let brokers = std::fs::read_to_string(dir.join("address")).unwrap().trim().to_owned();
+    let (Some(brokers), Some(node)) = (broker(), KAFKA.killable()) else { return };
     let (topic, group) = (unique("killed"), unique("killed"));
     let kafka = Arc::new(connect(&brokers, 3, &[("message.timeout.ms", "5000")]));
     kafka.ensure_topics(std::slice::from_ref(&topic)).await.unwrap();
@@ -85,12 +60,11 @@ async fn e1_a_broker_killed_and_started_again_loses_nothing_acknowledged_and_rep
     let passed = |n: u64| acknowledged.load(Ordering::Relaxed) >= n;
     until("it runs", || passed(1_000) && worker.handled.lock().len() > 500).await;
 
-    kill(&dir);
+    node.kill().await;
     let away = worker.away.clone();
     until("the source reports it", || away.load(Ordering::Relaxed) > 0).await;
     until("the sink reports it", || refused.load(Ordering::Relaxed) > 0).await;
-    let starting = dir.clone();
-    tokio::task::spawn_blocking(move || start(&starting)).await.unwrap();
+    node.start().await;
 
     let before = acknowledged.load(Ordering::Relaxed);
     until("it runs again", || passed(before + 1_000)).await;

@@ -2,16 +2,21 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use async_trait::async_trait;
 use common::Server;
 use sandbar_broker_nats::{Nats, NatsConfig};
 use sandbar_core::{Connection, Guarantees};
-use sandbar_testkit::conformance::{Backend, Declared, Headers, Switch};
+use sandbar_testkit::{
+    conformance::{Backend, Declared, Headers, Suite, Switch},
+    server::{NATS, Server as Node},
+};
 
 struct Real {
     server: Server,
+    /// Where it may be killed.
+    node: Option<Node>,
     exclusive: bool,
 }
 
@@ -44,6 +49,7 @@ impl Backend for Real {
             largest_payload: 1_000_000,
             too_large: Some(2 << 20),
             headers: Headers { ordered: false, repeated: true, null: true },
+            locks_keys: false,
             lease: Some(common::ACK_WAIT),
             gaps: &[],
         }
@@ -58,31 +64,16 @@ impl Backend for Real {
     }
 
     fn switch(&self) -> Option<&dyn Switch> {
-        self.server.dir.is_some().then_some(self)
+        self.node.as_ref().map(|node| node as &dyn Switch)
     }
 }
 
-#[async_trait]
-impl Switch for Real {
-    async fn kill(&self) {
-        self.server.kill();
-    }
-
-    async fn start(&self) {
-        self.server.start();
-    }
+fn backend(exclusive: bool) -> Option<Real> {
+    let (server, node) = (common::server()?, NATS.killable_if_any());
+    Some(Real { server, node, exclusive })
 }
 
-async fn backend(exclusive: bool) -> Option<Real> {
-    common::server().map(|server| Real { server, exclusive })
-}
-
-/// One active reader for each group and topic.
-mod exclusive {
-    sandbar_testkit::conformance_tests!(super::backend(true).await);
-}
-
-/// Readers share the events of a topic.
-mod shared {
-    sandbar_testkit::conformance_tests!(super::backend(false).await);
+fn main() -> ExitCode {
+    // one active reader for each group and topic, or readers that share the events of a topic
+    Suite::default().on("exclusive", || backend(true)).on("shared", || backend(false)).run()
 }

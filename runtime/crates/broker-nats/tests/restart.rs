@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use common::*;
 use sandbar_core::{Connection, SourceError, SourceEvent};
+use sandbar_testkit::{conformance::Switch, server::NATS};
 use tokio::{sync::watch, time::timeout};
 
 const COUNT: u64 = 6000;
@@ -13,11 +14,7 @@ const KEYS: u64 = 7;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_in_mid_stream_loses_nothing_and_keeps_the_order_of_each_key() {
-    let Some(server) = server() else { return };
-    if server.dir.is_none() {
-        println!("MISSING BROKER: not run, because SANDBAR_NATS_DIR names no server to be killed");
-        return;
-    }
+    let (Some(server), Some(node)) = (server(), NATS.killable()) else { return };
     let (topic, group) = (unique("kill"), unique("kill"));
     let nats = Arc::new(server.connect());
     nats.ensure_topics(std::slice::from_ref(&topic)).await.unwrap();
@@ -77,9 +74,9 @@ async fn a_kill_in_mid_stream_loses_nothing_and_keeps_the_order_of_each_key() {
     });
     for (at, away) in [(COUNT / 5, 0), (COUNT / 2, 3)] {
         timeout(PATIENCE, seen.wait_for(|n| *n as u64 > at)).await.expect("stalled").unwrap();
-        server.kill();
+        node.kill().await;
         tokio::time::sleep(Duration::from_secs(away)).await;
-        server.start();
+        node.start().await;
     }
     timeout(PATIENCE, writer).await.expect("writing stalled").unwrap();
     let first = timeout(PATIENCE, reader).await.expect("reading stalled").unwrap();

@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use async_trait::async_trait;
 use common::Broker;
 use sandbar_core::{Connection, Guarantees};
-use sandbar_testkit::conformance::{Backend, Declared, Headers, Switch};
+use sandbar_testkit::conformance::{Backend, Declared, Headers, Suite, Switch};
 
 #[async_trait]
 impl Backend for Broker {
@@ -30,6 +30,7 @@ impl Backend for Broker {
             largest_payload: 8 << 20,
             too_large: Some(17 << 20),
             headers: Headers { ordered: false, repeated: true, null: true },
+            locks_keys: false,
             lease: None,
             gaps: &[
                 ("globs_see_later_topics", "AMQP 0-9-1 cannot list exchanges"),
@@ -47,12 +48,10 @@ impl Backend for Broker {
     }
 
     fn switch(&self) -> Option<&dyn Switch> {
-        self.dir.as_ref().map(|_| self as &dyn Switch)
+        self.node.as_ref().map(|node| node as &dyn Switch)
     }
 }
 
-async fn backend() -> Option<Broker> {
-    common::broker()
+fn main() -> ExitCode {
+    Suite::default().on("on_rabbitmq", common::broker).run()
 }
-
-sandbar_testkit::conformance_tests!(backend().await);

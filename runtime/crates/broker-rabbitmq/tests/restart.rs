@@ -6,16 +6,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use common::*;
 use sandbar_core::{Connection, PublishError, SourceError};
-use sandbar_testkit::conformance::Switch;
+use sandbar_testkit::{conformance::Switch, server::RABBITMQ};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_in_mid_stream_loses_nothing() {
     const COUNT: u64 = 3000;
-    let Some(broker) = broker() else { return };
-    if broker.dir.is_none() {
-        println!("MISSING BROKER: RabbitMQ that may be killed (set SANDBAR_RABBITMQ_DIR)");
-        return;
-    }
+    let (Some(broker), Some(node)) = (broker(), RABBITMQ.killable()) else { return };
     let (topic, group) = (unique("killed"), unique("g"));
     let rabbit = Arc::new(broker.connect(|_| {}));
     let mut source = rabbit.subscribe(spec(&group, &topic)).await.unwrap();
@@ -59,8 +55,8 @@ async fn a_broker_that_is_killed_in_mid_stream_loses_nothing() {
                 Err(e) => panic!("{e}"),
             }
             if seen.len() > 500 && fences == 0 {
-                broker.kill().await;
-                broker.start().await;
+                node.kill().await;
+                node.start().await;
             }
         }
     };

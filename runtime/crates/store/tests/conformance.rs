@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use async_trait::async_trait;
 use common::config;
 use sandbar_core::{Connection, Guarantees};
 use sandbar_store::{Log, LogConfig};
-use sandbar_testkit::conformance::{Backend, Declared, Headers};
+use sandbar_testkit::conformance::{Backend, Declared, Headers, Suite};
 use tempfile::TempDir;
 
 const RECORD: usize = 4 << 20;
@@ -62,6 +62,7 @@ impl Backend for Embedded {
             largest_payload: RECORD - 1024,
             too_large: Some(RECORD + 1),
             headers: Headers::EVERYTHING,
+            locks_keys: false,
             lease: None,
             gaps: &[],
         }
@@ -81,10 +82,6 @@ impl Backend for Embedded {
     }
 }
 
-mod in_memory {
-    sandbar_testkit::conformance_tests!(Some(super::memory()));
-}
-
-mod on_disk {
-    sandbar_testkit::conformance_tests!(Some(super::disk()));
+fn main() -> ExitCode {
+    Suite::default().on("in_memory", || Some(memory())).on("on_disk", || Some(disk())).run()
 }

@@ -1,6 +1,7 @@
 //! What a statement works with.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,10 +18,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Backend, Consumer, Declared, PATIENCE, Switch};
+use super::{Backend, Consumer, Declared, Got, PATIENCE, Switch};
 
 /// Pause between two looks at something that is to change.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Keys of numbered records.
+const KEYS: u64 = 5;
 
 /// A backend, and the connections that its test made.
 pub struct Bench {
@@ -121,15 +125,36 @@ impl Bench {
         Consumer::new(source.unwrap_or_else(|e| panic!("not subscribed: {e}")))
     }
 
-    /// What the group of `spec` would still be given. Settles nothing.
+    /// Exactly `count` deliveries, which are settled: all together, or as they come where the
+    /// broker gives out no more of a key before.
+    pub async fn handle(&self, consumer: &mut Consumer, count: usize) -> Vec<Got> {
+        let mut got = Vec::new();
+        while got.len() < count {
+            let some = match self.declared.locks_keys {
+                true => consumer.some(count - got.len()).await,
+                false => consumer.take(count).await,
+            };
+            consumer.done(&some).await.expect("settles");
+            got.extend(some);
+        }
+        got
+    }
+
+    /// All that there is for a subscription until the end. Settled only where the broker would
+    /// otherwise not give out all of a key.
+    pub async fn drain(&self, consumer: &mut Consumer) -> Vec<Got> {
+        consumer.drain(self.partitions(), self.declared.locks_keys).await
+    }
+
+    /// What the group of `spec` would still be given; it may be settled by that.
     pub async fn left(
         &self,
         connection: &Arc<dyn Connection>,
         spec: &SubscriptionSpec,
-    ) -> Vec<super::Got> {
+    ) -> Vec<Got> {
         let spec = SubscriptionSpec { until_end: true, ..spec.clone() };
         let mut consumer = self.subscribe(connection, &spec).await;
-        let left = consumer.drain(self.partitions()).await;
+        let left = self.drain(&mut consumer).await;
         consumer.close().await;
         left
     }
@@ -140,11 +165,21 @@ impl Bench {
         assert!(left.is_empty(), "what was settled came again: {left:?}");
     }
 
-    /// `count` records with the numbers from `first` on as payload, of 5 keys in turn.
+    /// `count` records with the numbers from `first` on as payload, of [`KEYS`] keys in turn.
     pub fn numbered(&self, topic: &str, first: u64, count: u64) -> Vec<Outgoing> {
-        let record =
-            |n: u64| Outgoing::new(topic, n.to_string()).with_key(format!("key-{}", n % 5));
-        (first..first + count).map(record).collect()
+        keyed(topic, first..first + count, KEYS)
+    }
+
+    /// The same, of which `at_once` can be in hand whatever the broker holds back.
+    pub fn numbered_to_hold(
+        &self,
+        topic: &str,
+        first: u64,
+        count: u64,
+        at_once: u64,
+    ) -> Vec<Outgoing> {
+        let keys = if self.declared.locks_keys { at_once } else { KEYS };
+        keyed(topic, first..first + count, keys)
     }
 
     /// Publishes `records`, again where the broker is not ready; none may be rejected.
@@ -236,6 +271,11 @@ impl Bench {
             timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{what}: no answer"));
         assert!(reason.contains(name), "{what}: the refusal does not name {name}: {reason}");
     }
+}
+
+fn keyed(topic: &str, numbers: Range<u64>, keys: u64) -> Vec<Outgoing> {
+    let record = |n: u64| Outgoing::new(topic, n.to_string()).with_key(format!("key-{}", n % keys));
+    numbers.map(record).collect()
 }
 
 /// Waits until `look` gives something.

@@ -181,14 +181,32 @@ impl Consumer {
         got
     }
 
+    /// Up to `max` deliveries, as soon as there is one.
+    pub async fn some(&mut self, max: usize) -> Vec<Got> {
+        let first = async {
+            loop {
+                let got = self.step(max).await.unwrap_or_else(|e| panic!("intake ended: {e}"));
+                if !got.is_empty() {
+                    return got;
+                }
+            }
+        };
+        timeout(PATIENCE, first).await.expect("nothing came")
+    }
+
     /// Everything that there is, for a subscription until the end: until `partitions`
-    /// are assigned and every one of them has nothing more.
-    pub async fn drain(&mut self, partitions: usize) -> Vec<Got> {
+    /// are assigned and every one of them has nothing more. With `settling`, each is
+    /// settled as it comes.
+    pub async fn drain(&mut self, partitions: usize, settling: bool) -> Vec<Got> {
         let mut got = Vec::new();
         let all = async {
             while self.held.len() < partitions || self.held.iter().any(|h| !h.ended) {
                 let more = self.step(7).await;
-                got.extend(more.unwrap_or_else(|e| panic!("intake ended: {e}")));
+                let more = more.unwrap_or_else(|e| panic!("intake ended: {e}"));
+                if settling {
+                    self.done(&more).await.expect("settles");
+                }
+                got.extend(more);
             }
         };
         let waited = timeout(PATIENCE, all).await;

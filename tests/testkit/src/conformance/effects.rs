@@ -64,8 +64,11 @@ pub async fn effects(bench: &Bench) {
         return copies(bench, &connection, consumer, &spec).await;
     }
     // of one partition, so that they are settled in one call
-    let records = bench.numbered(&topic, 0, 2).into_iter().map(|r| r.with_key("key"));
-    bench.publish(&connection, &records.collect::<Vec<_>>()).await;
+    let mut records = bench.numbered_to_hold(&topic, 0, 2, 2);
+    if bench.partitions() > 1 {
+        records.iter_mut().for_each(|record| record.key = Some("key".into()));
+    }
+    bench.publish(&connection, &records).await;
     let got = consumer.take(2).await;
     // all or nothing: neither is settled
     let none = || Disposition::done(Vec::new());

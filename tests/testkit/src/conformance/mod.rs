@@ -1,7 +1,7 @@
 //! One suite for every broker: an adapter declares what it promises, as data, and the
 //! suite demands exactly that. `docs/adapters.md` shows how an adapter joins.
 //!
-//! Each [`Statement`] is one test under its own name. Where a guarantee is not given, the
+//! Each [`Statement`] is one test of a [`Suite`]. Where a guarantee is not given, the
 //! test checks the weaker statement that must still hold, or says that it does not apply.
 
 mod bench;
@@ -13,26 +13,23 @@ mod outage;
 mod records;
 mod retained;
 mod statements;
+mod suite;
 mod window;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sandbar_core::{Connection, Guarantees};
-use tokio::{runtime::Runtime, sync::RwLock};
 
 pub use self::{
     bench::Bench,
     consumer::{Consumer, Got},
     statements::{STATEMENTS, Statement},
+    suite::Suite,
 };
 
 /// Longest that anything may take that must happen; what is waited for is a condition.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Held for writing by the statements that take the broker away, so that no other runs
-/// meanwhile.
-static BROKER: RwLock<()> = RwLock::const_new(());
 
 /// A broker under test, and what its adapter declares. Each test makes one of its own.
 #[async_trait]
@@ -91,6 +88,10 @@ pub struct Declared {
     pub too_large: Option<usize>,
     /// What becomes of headers.
     pub headers: Headers,
+    /// Whether the broker holds back what follows of a key while some of it is in hand, so
+    /// that not all events of a few keys can be. Statements then settle as they go, or
+    /// give each event in hand a key of its own.
+    pub locks_keys: bool,
     /// How long the broker lends a delivery before it gives it to someone else, as the
     /// backend's connections are configured (1 or 2 s make for quick tests); `None`
     /// where it has no such limit.
@@ -135,125 +136,4 @@ impl fmt::Display for Applies {
             Self::Not(why) => write!(f, "does not apply: {why}"),
         }
     }
-}
-
-/// Runs the statement called `name`; what [`conformance_tests`](crate::conformance_tests)
-/// makes a test of. Without a backend nothing is run: who did not make one has said why.
-///
-/// # Panics
-/// Where the statement does not hold.
-pub fn run<B: Backend>(name: &str, backend: impl Future<Output = Option<B>>) {
-    let statement = STATEMENTS.iter().find(|s| s.name == name).expect("a statement's name");
-    let runtime = runtime();
-    runtime.block_on(async {
-        let Some(backend) = backend.await else { return };
-        let bench = Bench::new(Box::new(backend));
-        let applies = statement.applies(bench.declared(), bench.has_switch());
-        println!("conformance of {}: {name}: {applies}", bench.declared().name);
-        if matches!(applies, Applies::Not(_)) {
-            return;
-        }
-        if statement.takes_the_broker_away {
-            let _alone = BROKER.write().await;
-            statement.check(&bench).await;
-            bench.close().await;
-        } else {
-            let _beside_others = BROKER.read().await;
-            statement.check(&bench).await;
-            bench.close().await;
-        }
-    });
-    runtime.shutdown_background();
-}
-
-/// Prints what is demanded of the backend, and checks that `names` are all statements and
-/// that every gap is one of them.
-///
-/// # Panics
-/// Where a name is missing or unknown.
-pub fn table<B: Backend>(names: &[&str], backend: impl Future<Output = Option<B>>) {
-    let known: Vec<_> = STATEMENTS.iter().map(|s| s.name).collect();
-    assert_eq!(names, known, "`conformance_tests!` and `STATEMENTS` list the same");
-    let runtime = runtime();
-    runtime.block_on(async {
-        let Some(backend) = backend.await else { return };
-        let (declared, switch) = (backend.declared(), backend.switch().is_some());
-        for (gap, _) in declared.gaps {
-            assert!(known.contains(gap), "the gap `{gap}` is no statement");
-        }
-        println!("| {} | |\n|---|---|", declared.name);
-        for statement in STATEMENTS {
-            println!("| {} | {} |", statement.name, statement.applies(&declared, switch));
-        }
-    });
-    runtime.shutdown_background();
-}
-
-fn runtime() -> Runtime {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).enable_all().build().expect("a runtime for the test")
-}
-
-/// One `#[test]` per statement of the suite, for the backend that the expression gives:
-/// `Option<impl Backend>`, evaluated by each test in an async context.
-#[macro_export]
-macro_rules! conformance_tests {
-    ($backend:expr) => {
-        $crate::conformance_tests! { @each $backend;
-            declares_what_it_promises
-            order
-            redelivery
-            settle_out_of_order
-            release
-            release_with_delay
-            close_without_loss
-            shutdown_in_mid_batch
-            cancelled_calls_lose_nothing
-            full_window
-            long_handling
-            until_end
-            start_at_latest
-            start_at_earliest
-            globs_see_later_topics
-            globs_never_match_reserved_topics
-            payloads_and_keys
-            large_records
-            too_large_is_rejected
-            publish_failure_per_record
-            unknown_topics_are_named
-            headers
-            cloudevents_attributes
-            tombstones
-            poison
-            timestamps
-            fan_out
-            group_in_two_processes
-            exactly_once
-            effects
-            marks
-            read_from_the_start
-            read_from_a_position
-            read_from_a_time
-            follow
-            extents
-            trim
-            cursors
-            move_cursor
-            broker_restart
-            connect_while_the_broker_is_away
-        }
-    };
-    (@each $backend:expr; $($name:ident)*) => {
-        $(
-            #[test]
-            fn $name() {
-                $crate::conformance::run(stringify!($name), async { $backend });
-            }
-        )*
-
-        #[test]
-        fn table_of_what_applies() {
-            $crate::conformance::table(&[$(stringify!($name)),*], async { $backend });
-        }
-    };
 }

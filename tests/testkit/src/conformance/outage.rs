@@ -21,7 +21,7 @@ pub async fn broker_restart(bench: &Bench) {
     let topic = bench.topic(&connection, "restart").await;
     let spec = spec(&topic);
     let mut consumer = bench.open(&connection, &spec).await;
-    bench.publish(&connection, &bench.numbered(&topic, 0, 20)).await;
+    bench.publish(&connection, &bench.numbered_to_hold(&topic, 0, 20, 10)).await;
     let before = consumer.take(10).await;
     consumer.done(&before[..5]).await.expect("settles");
     let mut handled: BTreeSet<u64> = before[..5].iter().map(number).collect();

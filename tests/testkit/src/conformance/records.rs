@@ -24,9 +24,8 @@ async fn through(bench: &Bench, what: &str, mut records: Vec<Outgoing>) -> Vec<E
         record.headers.insert(0, Header::new(NUMBER, n.to_string()));
     }
     bench.publish(&connection, &records).await;
-    let mut got = consumer.take(records.len()).await;
+    let mut got = bench.handle(&mut consumer, records.len()).await;
     got.sort_by_key(header_number);
-    consumer.done(&got).await.expect("settles");
     consumer.close().await;
     bench.nothing_left(&connection, &spec).await;
     got.into_iter().map(|g| g.delivery.event).collect()

@@ -143,8 +143,7 @@ pub async fn cursors(bench: &Bench) {
     let spec = spec(&topic);
     let mut consumer = bench.open(&connection, &spec).await;
     bench.publish(&connection, &bench.numbered(&topic, 0, 10)).await;
-    let got = consumer.take(10).await;
-    consumer.done(&got).await.expect("settles");
+    bench.handle(&mut consumer, 10).await;
     consumer.close().await;
     bench.publish(&connection, &bench.numbered(&topic, 10, 3)).await;
     let behind = || async {

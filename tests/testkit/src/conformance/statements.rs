@@ -47,7 +47,7 @@ macro_rules! statement {
         }
     };
 }
-/// All of them, in the order of [`conformance_tests`](crate::conformance_tests).
+/// All of them.
 pub static STATEMENTS: &[Statement] = &[
     statement!(delivery::declares_what_it_promises, always),
     statement!(delivery::order, |d, _| when(

@@ -1,9 +1,7 @@
-//! A queue broker in memory: what the suite is checked with. `exclusive` is one that keeps
-//! order with a single active member and has a queue for each group; otherwise members
-//! share the work of a topic's only group.
+//! A queue broker in memory: what the suite is checked with.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -25,8 +23,19 @@ use tokio::{
 
 pub const LARGEST: usize = 1 << 20;
 
+/// How events of a topic are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// In order, to a single active member of each group.
+    Exclusive,
+    /// To all members of the topic's only group.
+    Shared,
+    /// The same, but none of a key while one of it is lent.
+    Locking,
+}
+
 pub struct Broker {
-    exclusive: bool,
+    kind: Kind,
     state: Mutex<State>,
     changed: watch::Sender<()>,
     members: AtomicU64,
@@ -79,22 +88,30 @@ impl Queue {
 }
 
 impl Broker {
-    pub fn new(exclusive: bool) -> Arc<Self> {
+    pub fn new(kind: Kind) -> Arc<Self> {
         let (changed, _) = watch::channel(());
         let (state, members) = (Mutex::default(), AtomicU64::default());
-        Arc::new(Self { exclusive, state, changed, members })
+        Arc::new(Self { kind, state, changed, members })
+    }
+
+    pub fn locks_keys(&self) -> bool {
+        self.kind == Kind::Locking
+    }
+
+    fn exclusive(&self) -> bool {
+        self.kind == Kind::Exclusive
     }
 
     pub fn guarantees(&self) -> Guarantees {
         Guarantees {
-            ordered: self.exclusive,
+            ordered: self.kind != Kind::Shared,
             atomic_effects: false,
             atomic_marks: false,
             atomic_state: false,
-            tombstones: self.exclusive,
+            tombstones: self.exclusive(),
             delayed_release: true,
-            spread_over_processes: !self.exclusive,
-            fan_out: self.exclusive,
+            spread_over_processes: !self.exclusive(),
+            fan_out: self.exclusive(),
             retained: false,
             redelivery_counted: true,
         }
@@ -135,7 +152,7 @@ impl Broker {
         }
         let topic = state.topics.entry(record.topic.to_string()).or_default();
         topic.events += 1;
-        let payload = record.payload.clone().or((!self.exclusive).then(Bytes::new));
+        let payload = record.payload.clone().or((!self.exclusive()).then(Bytes::new));
         let mut headers = record.headers.clone();
         headers.extend(
             record.attributes.iter().map(|(name, value)| {
@@ -274,7 +291,7 @@ impl FakeSource {
         let found = all.find(|(name, _)| !self.taken.contains(*name) && wanted(name));
         let Some((name, topic)) = found else { return Ok(None) };
         let group = &self.spec.group;
-        if !self.broker.exclusive && topic.groups.keys().any(|other| other != group) {
+        if !self.broker.exclusive() && topic.groups.keys().any(|other| other != group) {
             return Err(SourceError::Fatal(format!("{name} has a group: use another topic")));
         }
         topic.groups.entry(group.clone()).or_default();
@@ -342,15 +359,23 @@ impl FakePartition {
 
     /// What is ready, or when something is.
     fn take(&self, queue: &mut Queue, max: usize) -> Result<Vec<Delivery>, Option<Instant>> {
-        if self.broker.exclusive && *queue.active.get_or_insert(self.member) != self.member {
+        if self.broker.exclusive() && *queue.active.get_or_insert(self.member) != self.member {
             return Err(None);
         }
         let lent = queue.lent.values().filter(|(member, _)| *member == self.member).count();
         let room = max.min(self.spec.prefetch.saturating_sub(lent));
         let now = Instant::now();
-        let due = queue.ready.iter().filter(|(_, m)| m.due <= now).map(|(p, _)| *p).take(room);
-        let due: Vec<u64> = due.collect();
-        if due.is_empty() && room > 0 && self.spec.until_end {
+        let key = |message: &Message| message.event.key.clone();
+        let mut locked: HashSet<_> = match self.broker.locks_keys() {
+            true => queue.lent.values().map(|(_, message)| key(message)).collect(),
+            false => HashSet::new(),
+        };
+        let due: Vec<_> = queue.ready.iter().filter(|(_, m)| m.due <= now).collect();
+        let at_end = due.is_empty();
+        let mut free = |m: &Message| !self.broker.locks_keys() || locked.insert(key(m));
+        let due = due.into_iter().filter(|(_, m)| m.event.key.is_none() || free(m));
+        let due: Vec<u64> = due.map(|(position, _)| *position).take(room).collect();
+        if at_end && room > 0 && self.spec.until_end {
             return Ok(Vec::new());
         }
         if due.is_empty() {

@@ -5,16 +5,17 @@ mod faults;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
     sync::Arc,
 };
 
 use async_trait::async_trait;
 use sandbar_core::Connection;
 use sandbar_testkit::conformance::{
-    Applies, Backend, Bench, Declared, Headers, STATEMENTS, Statement, Switch,
+    Applies, Backend, Bench, Declared, Headers, STATEMENTS, Statement, Suite, Switch,
 };
 
-use fake::{Broker, LARGEST};
+use fake::{Broker, Kind, LARGEST};
 use faults::{Fault, Faulty};
 
 struct InMemory {
@@ -24,12 +25,13 @@ struct InMemory {
 }
 
 impl InMemory {
-    fn exclusive(fault: Fault) -> Self {
-        Self { name: "fake with one active member", broker: Broker::new(true), fault }
-    }
-
-    fn shared(fault: Fault) -> Self {
-        Self { name: "fake with shared work", broker: Broker::new(false), fault }
+    fn new(kind: Kind, fault: Fault) -> Self {
+        let name = match kind {
+            Kind::Exclusive => "fake with one active member",
+            Kind::Shared => "fake with shared work",
+            Kind::Locking => "fake that locks keys",
+        };
+        Self { name, broker: Broker::new(kind), fault }
     }
 
     fn connection(&self, creates: bool) -> Arc<dyn Connection> {
@@ -47,6 +49,7 @@ impl Backend for InMemory {
             largest_payload: LARGEST - 1024,
             too_large: Some(LARGEST + 1),
             headers: Headers::EVERYTHING,
+            locks_keys: self.broker.locks_keys(),
             lease: None,
             gaps: &[],
         }
@@ -76,12 +79,20 @@ impl Switch for InMemory {
     }
 }
 
-mod with_one_active_member {
-    sandbar_testkit::conformance_tests!(Some(super::InMemory::exclusive(super::Fault::None)));
+fn sound(kind: Kind) -> Option<InMemory> {
+    Some(InMemory::new(kind, Fault::None))
 }
 
-mod with_shared_work {
-    sandbar_testkit::conformance_tests!(Some(super::InMemory::shared(super::Fault::None)));
+fn main() -> ExitCode {
+    Suite::default()
+        .on("with_one_active_member", || sound(Kind::Exclusive))
+        .on("with_shared_work", || sound(Kind::Shared))
+        .on("with_locked_keys", || sound(Kind::Locking))
+        .with("every_planted_fault_is_noticed_by_the_statement_that_it_breaks", || {
+            planted_faults(Kind::Exclusive, PLANTED);
+            planted_faults(Kind::Locking, PLANTED_WITH_LOCKED_KEYS);
+        })
+        .run()
 }
 
 /// Whether `statement` holds for `backend`. Time is the test's own: what never comes is
@@ -95,44 +106,64 @@ fn holds(statement: &Statement, backend: InMemory) -> bool {
     catch_unwind(AssertUnwindSafe(|| runtime.block_on(statement.check(&bench)))).is_ok()
 }
 
-#[test]
-fn every_planted_fault_is_noticed_by_the_statement_that_it_breaks() {
-    use Fault::*;
-    let planted = [
-        (PromisesMore, "declares_what_it_promises"),
-        (Swaps, "order"),
-        (Drops, "order"),
-        (Repeats, "order"),
-        (AcknowledgesEarly, "redelivery"),
-        (AcknowledgesFetched, "close_without_loss"),
-        (AcknowledgesEarly, "broker_restart"),
-        (CountsNothing, "redelivery"),
-        (NeverAcknowledges, "settle_out_of_order"),
-        (AcknowledgesUpTo, "settle_out_of_order"),
-        (AcknowledgesUpTo, "shutdown_in_mid_batch"),
-        (ReleasesAsDone, "release"),
-        (IgnoresDelays, "release_with_delay"),
-        (LosesCancelled, "cancelled_calls_lose_nothing"),
-        (NeverEnds, "until_end"),
-        (SeesNoLaterTopics, "globs_see_later_topics"),
-        (DropsEffects, "effects"),
-        (SwallowsRejections, "too_large_is_rejected"),
-        (SwallowsRejections, "unknown_topics_are_named"),
-        (RetriesForEver, "too_large_is_rejected"),
-        (RefusesAll, "publish_failure_per_record"),
-        (MangledPayloads, "payloads_and_keys"),
-        (MangledPayloads, "large_records"),
-        (MangledPayloads, "poison"),
-        (LosesRepeatedHeaders, "headers"),
-        (LosesAttributes, "cloudevents_attributes"),
-        (LosesTombstones, "tombstones"),
-        (LosesEmptyKeys, "payloads_and_keys"),
-        (DiesWithTheBroker, "broker_restart"),
-        (DiesWithTheBroker, "connect_while_the_broker_is_away"),
-    ];
+type Planted = &'static [(Fault, &'static str)];
+
+const PLANTED: Planted = &[
+    (Fault::PromisesMore, "declares_what_it_promises"),
+    (Fault::Swaps, "order"),
+    (Fault::Drops, "order"),
+    (Fault::Repeats, "order"),
+    (Fault::AcknowledgesEarly, "redelivery"),
+    (Fault::AcknowledgesFetched, "close_without_loss"),
+    (Fault::AcknowledgesEarly, "broker_restart"),
+    (Fault::CountsNothing, "redelivery"),
+    (Fault::NeverAcknowledges, "settle_out_of_order"),
+    (Fault::AcknowledgesUpTo, "settle_out_of_order"),
+    (Fault::AcknowledgesUpTo, "shutdown_in_mid_batch"),
+    (Fault::ReleasesAsDone, "release"),
+    (Fault::IgnoresDelays, "release_with_delay"),
+    (Fault::LosesCancelled, "cancelled_calls_lose_nothing"),
+    (Fault::NeverEnds, "until_end"),
+    (Fault::SeesNoLaterTopics, "globs_see_later_topics"),
+    (Fault::DropsEffects, "effects"),
+    (Fault::SwallowsRejections, "too_large_is_rejected"),
+    (Fault::SwallowsRejections, "unknown_topics_are_named"),
+    (Fault::RetriesForEver, "too_large_is_rejected"),
+    (Fault::RefusesAll, "publish_failure_per_record"),
+    (Fault::MangledPayloads, "payloads_and_keys"),
+    (Fault::MangledPayloads, "large_records"),
+    (Fault::MangledPayloads, "poison"),
+    (Fault::LosesRepeatedHeaders, "headers"),
+    (Fault::LosesAttributes, "cloudevents_attributes"),
+    (Fault::LosesTombstones, "tombstones"),
+    (Fault::LosesEmptyKeys, "payloads_and_keys"),
+    (Fault::DiesWithTheBroker, "broker_restart"),
+    (Fault::DiesWithTheBroker, "connect_while_the_broker_is_away"),
+];
+
+/// The statements that go another way where the broker locks keys.
+const PLANTED_WITH_LOCKED_KEYS: Planted = &[
+    (Fault::Drops, "order"),
+    (Fault::Repeats, "order"),
+    (Fault::AcknowledgesEarly, "redelivery"),
+    (Fault::CountsNothing, "redelivery"),
+    (Fault::AcknowledgesUpTo, "settle_out_of_order"),
+    (Fault::ReleasesAsDone, "release"),
+    (Fault::AcknowledgesFetched, "close_without_loss"),
+    (Fault::AcknowledgesUpTo, "shutdown_in_mid_batch"),
+    (Fault::LosesCancelled, "cancelled_calls_lose_nothing"),
+    (Fault::Drops, "full_window"),
+    (Fault::NeverEnds, "until_end"),
+    (Fault::MangledPayloads, "large_records"),
+    (Fault::DropsEffects, "effects"),
+    (Fault::AcknowledgesEarly, "broker_restart"),
+];
+
+fn planted_faults(kind: Kind, planted: Planted) {
     for (fault, name) in planted {
-        let statement = STATEMENTS.iter().find(|s| s.name == name).expect(name);
-        assert!(holds(statement, InMemory::exclusive(None)), "{name} holds without a fault");
-        assert!(!holds(statement, InMemory::exclusive(fault)), "{name} does not see: {fault:?}");
+        let statement = STATEMENTS.iter().find(|s| s.name == *name).expect(name);
+        let with = |fault| InMemory::new(kind, fault);
+        assert!(holds(statement, with(Fault::None)), "{kind:?}: {name} holds without a fault");
+        assert!(!holds(statement, with(*fault)), "{kind:?}: {name} does not see {fault:?}");
     }
 }

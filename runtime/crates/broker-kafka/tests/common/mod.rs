@@ -16,21 +16,15 @@ use sandbar_core::{
     AckToken, Connection, Delivery, Disposition, Event, Outgoing, Partition, PartitionId, ReadFrom,
     ResumeFrom, Settlement, Source, SourceError, SourceEvent, SubscriptionSpec,
 };
+use sandbar_testkit::server::KAFKA;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// Longest that anything here may take; what is waited for is a condition.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The address of a real broker. Without one the test says so and passes, unless `CI=true`.
+/// The address of a real broker, where there is one.
 pub fn broker() -> Option<String> {
-    let found = std::env::var("SANDBAR_KAFKA").ok().filter(|a| !a.is_empty());
-    if found.is_none() {
-        let missing =
-            "MISSING BROKER: Apache Kafka (set SANDBAR_KAFKA=host:port, see scripts/kafka/start)";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
-        println!("{missing}");
-    }
-    found
+    KAFKA.address()
 }
 
 /// A name that no other test and no earlier run has used.

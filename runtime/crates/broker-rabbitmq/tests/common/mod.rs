@@ -1,18 +1,14 @@
 //! What the broker tests share.
 #![allow(dead_code)] // each test file uses its own part of this
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use sandbar_broker_rabbitmq::{RabbitMq, RabbitMqConfig};
 use sandbar_core::{
     Connection, Delivery, Outgoing, Partition, Settlement, Source, SourceError, SourceEvent,
     SubscriptionSpec,
 };
-use sandbar_testkit::conformance::Switch;
+use sandbar_testkit::server::{RABBITMQ, Server};
 
 /// Longest that anything here may take; what is waited for is a condition.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -20,21 +16,13 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// A real broker.
 pub struct Broker {
     pub uri: String,
-    /// Where `scripts/rabbitmq/start` keeps it; absent where it may not be killed.
-    pub dir: Option<PathBuf>,
+    /// Where it may be killed.
+    pub node: Option<Server>,
 }
 
-/// Without one the test says so and passes, unless `CI=true`.
+/// The broker to test against, where there is one.
 pub fn broker() -> Option<Broker> {
-    let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
-    let Some(uri) = variable("SANDBAR_RABBITMQ") else {
-        let missing =
-            "MISSING BROKER: RabbitMQ (set SANDBAR_RABBITMQ=amqp://.., see scripts/rabbitmq/start)";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
-        println!("{missing}");
-        return None;
-    };
-    Some(Broker { uri, dir: variable("SANDBAR_RABBITMQ_DIR").map(PathBuf::from) })
+    Some(Broker { uri: RABBITMQ.address()?, node: RABBITMQ.killable_if_any() })
 }
 
 impl Broker {
@@ -47,34 +35,6 @@ impl Broker {
         };
         change(&mut config);
         RabbitMq::connect("test", config).unwrap()
-    }
-}
-
-fn script(name: &str, dir: &Path) -> tokio::process::Command {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/rabbitmq");
-    let mut command = tokio::process::Command::new(folder.join(name));
-    command.arg(dir);
-    command
-}
-
-#[async_trait]
-impl Switch for Broker {
-    async fn kill(&self) {
-        let dir = self.dir.as_ref().expect("a broker that may be killed");
-        let pid = std::fs::read_to_string(dir.join("rabbitmq.pid")).unwrap();
-        let mut kill = tokio::process::Command::new("kill");
-        assert!(kill.args(["-9", pid.trim()]).status().await.unwrap().success());
-        let address = std::fs::read_to_string(dir.join("address")).unwrap();
-        while tokio::net::TcpStream::connect(address.trim()).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn start(&self) {
-        let dir = self.dir.as_ref().expect("a broker that may be killed");
-        let started = script("start", dir).status();
-        let status = tokio::time::timeout(PATIENCE, started).await.expect("no start").unwrap();
-        assert!(status.success(), "{status}");
     }
 }
 
