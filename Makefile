@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all set-up themselves; see README.md.
-.PHONY: demo test sim chaos storm languages lint fmt guests build clean
+.PHONY: demo test sim chaos chaos-binaries storm languages lint fmt guests build clean
 
 CARGO ?= cargo
 MINUTES ?= 3
@@ -17,9 +17,7 @@ demo: guests
 	$(CARGO) build --release -p sandbar -p sandbar-demo $(if $(filter sqs,$(BROKER)),--features sandbar/sqs)
 	target/release/sandbar-demo $(if $(BROKER),--broker $(BROKER)) $(if $(URL),--url $(URL))
 
-test: guests
-	scripts/build-languages.sh
-	scripts/test-languages.sh
+test:
 	scripts/test.sh
 
 # The delivery contract on virtual time: SEEDS=n, FROM=n, SECONDS=n, or SEED=n for one with its history.
@@ -27,8 +25,8 @@ sim:
 	$(CARGO) test --release -p sandbar-pipeline --test simulation seeds -- --nocapture
 
 # Real brokers, killed and cut off: MINUTES=n on Kafka, a third of it on the embedded log; or on BROKER=kafka|log|nats|rabbitmq|sqs.
-chaos: guests
-	$(CARGO) build -p sandbar -p sandbar-chaos $(if $(filter sqs,$(BROKER)),--features sandbar/sqs --features sandbar-chaos/sqs)
+# BUILT=1 takes the binaries and plugins that `make test` has made.
+chaos: $(if $(BUILT),,guests chaos-binaries)
 ifdef BROKER
 	$(CHAOS) --broker $(BROKER) --minutes $(MINUTES) --seed $(or $(SEED),1)
 else
@@ -36,9 +34,11 @@ else
 	$(CHAOS) --broker log --minutes $$(echo "$(MINUTES)" | awk '{ print $$1 / 3 }') --seed $(or $(SEED),1)
 endif
 
+chaos-binaries:
+	$(CARGO) build -p sandbar -p sandbar-chaos $(if $(filter sqs,$(BROKER)),--features sandbar/sqs --features sandbar-chaos/sqs)
+
 # Runtimes that join and leave every few seconds while slow handlers retry.
-storm: guests
-	$(CARGO) build -p sandbar -p sandbar-chaos
+storm: guests chaos-binaries
 	$(CHAOS) --scenario storm --minutes 2 --seed $(or $(SEED),1)
 
 # What a plugin costs in each language; the table of docs/languages.md.

@@ -8,8 +8,8 @@ out=${SANDBAR_GUESTS:-guests}
 want() { local name=$1; shift; [ $# -eq 0 ] || [[ " $* " == *" $name "* ]]; }
 
 # the host's own compiler builds the tool; the guests' compiler is chosen afterwards
-cargo build --quiet --package sandbar-toolchain --bin sandbar-build
-tool=${CARGO_TARGET_DIR:-target}/debug/sandbar-build
+tool=${SANDBAR_BUILD:-${CARGO_TARGET_DIR:-target}/debug/sandbar-build}
+[ -n "${SANDBAR_BUILD:-}" ] || cargo build --quiet --package sandbar-toolchain --bin sandbar-build
 
 lines=$(scripts/wasm-rust.sh) && eval "$lines"
 build() { "$tool" . --profile guest --out "$out" "$@"; }

@@ -8,8 +8,8 @@ out=$(realpath -m "${SANDBAR_GUESTS:-guests}")
 mkdir -p "$out"
 [ $# -gt 0 ] || set -- python js ts go c
 
-cargo build --quiet --package sandbar-toolchain --bin sandbar-build
-tool=${CARGO_TARGET_DIR:-target}/debug/sandbar-build
+tool=${SANDBAR_BUILD:-${CARGO_TARGET_DIR:-target}/debug/sandbar-build}
+[ -n "${SANDBAR_BUILD:-}" ] || cargo build --quiet --package sandbar-toolchain --bin sandbar-build
 
 # What a component depends on.
 digest() {

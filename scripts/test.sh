@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Runs every test. Starts each broker that can be started; names the missing ones,
-# which is a failure under CI=true. Further arguments go to `cargo test`.
+# Builds everything and runs every test. Starts each broker that can be started; names the missing
+# ones, which is a failure under CI=true. Further arguments go to `cargo test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 work=$(mktemp -d)
 missing=()
 cleanup() {
+  wait # for those that are still starting
   for script in scripts/*/stop; do
     dir=$work/$(basename "$(dirname "$script")")
     [ ! -d "$dir" ] || "$script" "$dir" || true
@@ -15,24 +16,49 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# broker FOLDER VARIABLE PORT URL NAME NEEDS: takes the broker that SANDBAR_VARIABLE names, or starts
-# scripts/FOLDER on PORT, where tests may kill it in SANDBAR_VARIABLE_DIR.
-broker() {
-  local folder=$1 variable=SANDBAR_$2 port=$3 url=$4 name=$5 needs=$6
-  if [ -n "${!variable:-}" ]; then
+brokers=(
+  # scripts/FOLDER, SANDBAR_VARIABLE, port, address, name, what it needs
+  "kafka|KAFKA|29092|127.0.0.1:29092|Apache Kafka|Java 17 and Maven"
+  "nats|NATS|24222|127.0.0.1:24222|NATS JetStream|Python with pip"
+  "rabbitmq|RABBITMQ|25672|amqp://guest:guest@127.0.0.1:25672|RabbitMQ|Debian's rabbitmq-server"
+  "sqs|SQS|25000|http://127.0.0.1:25000|SQS (moto)|Python with pip and venv"
+  "elasticmq|ELASTICMQ|29324|http://127.0.0.1:29324|SQS (ElasticMQ)|Java 17 and Maven"
+)
+
+# Fetching and starting them is mostly waiting: side by side, while the tests compile. One that the
+# environment names in SANDBAR_VARIABLE is taken as it is; one that is started may be killed by tests,
+# which find it in SANDBAR_VARIABLE_DIR.
+declare -A starting
+for broker in "${brokers[@]}"; do
+  IFS='|' read -r folder variable port _ <<<"$broker"
+  variable=SANDBAR_$variable
+  [ -z "${!variable:-}" ] || continue
+  "scripts/$folder/start" "$work/$folder" "$port" >"$work/$folder.log" 2>&1 &
+  starting[$folder]=$!
+done
+
+# One selection of packages for all of it: another one has other features, and compiles wasmtime anew.
+# The test programs are guests: their exports have names that no linker of a host takes.
+packages=(--workspace --exclude sandbar-programs)
+cargo build "${packages[@]}" --bins --tests --examples
+export SANDBAR_BUILD=${CARGO_TARGET_DIR:-target}/debug/sandbar-build
+scripts/build-guests.sh
+scripts/build-languages.sh
+scripts/test-languages.sh
+
+for broker in "${brokers[@]}"; do
+  IFS='|' read -r folder variable port url name needs <<<"$broker"
+  variable=SANDBAR_$variable
+  if [ -z "${starting[$folder]:-}" ]; then
     echo "broker: $name at ${!variable} (given)"
-  elif "scripts/$folder/start" "$work/$folder" "$port"; then
+  elif wait "${starting[$folder]}"; then
     export "$variable=$url" "${variable}_DIR=$work/$folder"
     echo "broker: $name at $url (started)"
   else
+    cat "$work/$folder.log" >&2
     missing+=("$name (needs $needs, or set $variable)")
   fi
-}
-broker kafka KAFKA 29092 127.0.0.1:29092 "Apache Kafka" "Java 17 and Maven"
-broker nats NATS 24222 127.0.0.1:24222 "NATS JetStream" "Python with pip"
-broker rabbitmq RABBITMQ 25672 amqp://guest:guest@127.0.0.1:25672 RabbitMQ "Debian's rabbitmq-server"
-broker sqs SQS 25000 http://127.0.0.1:25000 "SQS (moto)" "Python with pip and venv"
-broker elasticmq ELASTICMQ 29324 http://127.0.0.1:29324 "SQS (ElasticMQ)" "Java 17 and Maven"
+done
 
 for broker in "${missing[@]}"; do
   echo "MISSING BROKER: $broker: its tests do not run" >&2
@@ -42,9 +68,8 @@ if [ ${#missing[@]} -gt 0 ] && [ "${CI:-}" = true ]; then
   exit 1
 fi
 
-# Builds the binaries that the end-to-end tests run, too. The test programs are guests: their
-# exports have names that no linker of a host takes.
-cargo test --workspace --exclude sandbar-programs "$@"
+# Most tests of brokers wait for them, so more run at once than there are cores.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-8} cargo test "${packages[@]}" "$@"
 
 for broker in "${missing[@]}"; do
   echo "MISSING BROKER: $broker: its tests did not run" >&2
