@@ -14,6 +14,10 @@ use crate::{
 
 /// Longest text taken from a plugin for people, in bytes.
 pub(crate) const LONGEST_MESSAGE: usize = 16 << 10;
+/// Longest topic that a plugin may return, in bytes: no broker's names are longer.
+const LONGEST_TOPIC: usize = 255;
+/// Headers and attributes that one event may have. An empty one has no bytes to count.
+const MOST_HEADERS: usize = 1000;
 /// Longest code of a rejection, in bytes.
 const LONGEST_CODE: usize = 128;
 
@@ -91,10 +95,24 @@ fn outputs(
         let limit = limits.output_records;
         return Err(LimitHit::OutputRecords { returned: records, limit });
     }
+    for event in &returned {
+        check_shape(&event.topic, event.headers.len() + event.attributes.len())?;
+    }
     if bytes > limits.output_bytes {
         return Err(LimitHit::OutputBytes { returned: bytes, limit: limits.output_bytes });
     }
     Ok(returned.into_iter().map(outgoing).collect())
+}
+
+/// Whether the topic, and the number of headers and attributes, are what a broker takes.
+pub(crate) fn check_shape(topic: &str, headers: usize) -> Result<(), LimitHit> {
+    if topic.len() > LONGEST_TOPIC {
+        return Err(LimitHit::Topic { bytes: topic.len(), limit: LONGEST_TOPIC });
+    }
+    if headers > MOST_HEADERS {
+        return Err(LimitHit::Headers { returned: headers, limit: MOST_HEADERS });
+    }
+    Ok(())
 }
 
 fn size(returned: &types::Outgoing) -> usize {

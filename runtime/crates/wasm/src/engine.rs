@@ -17,6 +17,12 @@ const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// Core modules that one component may be made of, on average: the guest, and what
 /// the encoder puts around it.
 const CORE_INSTANCES_EACH: u32 = 8;
+/// What one component may take of the pool, so that it leaves the rest to others: core
+/// instances, memories and tables. CPython and its libraries, the largest known, take
+/// some thirty instances around one memory and two tables.
+const CORE_INSTANCES_MOST: u32 = 100;
+const MEMORIES_MOST: u32 = 4;
+const TABLES_MOST: u32 = 20;
 /// Function table entries a guest may have: interpreters need tens of thousands.
 pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 /// Guest frames in a backtrace.
@@ -36,6 +42,9 @@ fn settings(config: &HostConfig) -> Config {
         .total_memories(instances)
         .total_tables(instances.saturating_mul(2))
         .total_stacks(instances)
+        .max_core_instances_per_component(CORE_INSTANCES_MOST)
+        .max_memories_per_component(MEMORIES_MOST)
+        .max_tables_per_component(TABLES_MOST)
         .max_memory_size(config.max_memory)
         .table_elements(TABLE_ELEMENTS)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)

@@ -134,6 +134,10 @@ pub(crate) enum LimitHit {
     OutputRecords { returned: usize, limit: usize },
     #[error("returned {returned} bytes, more than {limit} (limits.output-bytes)")]
     OutputBytes { returned: usize, limit: usize },
+    #[error("returned an event with {returned} headers and attributes, more than {limit}")]
+    Headers { returned: usize, limit: usize },
+    #[error("returned a topic of {bytes} bytes, more than {limit}")]
+    Topic { bytes: usize, limit: usize },
     #[error("passed far more to the host than it may (limits.output-bytes)")]
     OutputFlood,
 }
@@ -144,9 +148,11 @@ impl LimitHit {
             Self::CpuTime(_) => ErrorClass::CpuTime,
             Self::Deadline(_) => ErrorClass::Deadline,
             Self::Memory { .. } | Self::Table { .. } => ErrorClass::Memory,
-            Self::OutputRecords { .. } | Self::OutputBytes { .. } | Self::OutputFlood => {
-                ErrorClass::Output
-            }
+            Self::OutputRecords { .. }
+            | Self::OutputBytes { .. }
+            | Self::Headers { .. }
+            | Self::Topic { .. }
+            | Self::OutputFlood => ErrorClass::Output,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `wasi:logging/logging`: lines of a plugin, limited in rate. Always linked.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{
         Arc,
@@ -138,8 +139,27 @@ impl PluginLog {
     }
 
     fn write(&self, level: LogLevel, context: &str, message: &str) {
-        self.sink.write(LogLine { plugin: &self.plugin, level, context, message });
+        let (context, message) = (printable(context), printable(message));
+        self.sink.write(LogLine {
+            plugin: &self.plugin,
+            level,
+            context: &context,
+            message: &message,
+        });
     }
+}
+
+/// Text that does nothing to a terminal; lines and tabs stay as they are.
+fn printable(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(harmful) {
+        return text.into();
+    }
+    let escape = |c: char| match harmful(c) {
+        true => c.escape_default().collect(),
+        false => String::from(c),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// A token bucket that holds one second's worth.

@@ -73,6 +73,12 @@ impl PublisherView<'_> {
         if used.bytes > self.limits.output_bytes {
             return Err(PublishError::TooLarge(self.limits.output_bytes as u64));
         }
+        let shape = |e: &types::Outgoing| {
+            convert::check_shape(&e.topic, e.headers.len() + e.attributes.len())
+        };
+        if let Err(hit) = events.iter().try_for_each(shape) {
+            return Err(PublishError::Other(hit.to_string()));
+        }
         let mut events: Vec<_> = events.into_iter().map(convert::outgoing).collect();
         cloudevents::trace_back(event, &mut events);
         self.published.used = used;

@@ -1,13 +1,15 @@
-//! The host against real components: plain, odd and hostile guest programs built
-//! from `tests/programs` by `make guests`.
+//! The host against real components: the plain, odd and hostile guest programs of
+//! `tests/programs`, the modules there as they are and the rest as built by `make guests`.
 
 mod batches;
 mod cache;
 mod chaos;
 mod grants;
+mod hostile;
 mod instances;
 mod limits;
 mod load_errors;
+mod modules;
 mod programs;
 mod publisher;
 mod reload;

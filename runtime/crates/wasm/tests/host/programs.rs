@@ -5,14 +5,15 @@ use std::{collections::BTreeMap, fs, path::Path};
 #[test]
 fn every_program_has_exactly_one_test() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = |folder: &Path| -> Vec<_> {
-        let mut files: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.retain(|file| file.extension().is_some_and(|e| e == "rs"));
-        files
+    let files = |folder: &str, kind: &str| -> Vec<_> {
+        let files = fs::read_dir(here.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|file| file.extension().is_some_and(|e| e == kind)).collect()
     };
-    let tests: String =
-        files(&here.join("tests/host")).iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+    let tests: String = [files("tests/host", "rs"), files("tests/host/hostile", "rs")]
+        .iter()
+        .flatten()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
     // `async fn s1_loops()`, `async fn program_echo()`
     let tests_of = |program: &str| {
         let ending = format!("_{}()", program.replace('-', "_"));
@@ -25,8 +26,9 @@ fn every_program_has_exactly_one_test() {
         };
         tests.lines().filter_map(id).filter(|id| is_id(id)).count()
     };
-    let programs = files(&here.join("../../../tests/programs/examples"));
-    assert!(!programs.is_empty());
+    let mut programs = files("../../../tests/programs/examples", "rs");
+    programs.extend(files("../../../tests/programs/modules", "wat"));
+    assert!(programs.len() >= 40, "where are they?");
     let wrong: BTreeMap<_, _> = programs
         .iter()
         .map(|file| file.file_stem().unwrap().to_str().unwrap())

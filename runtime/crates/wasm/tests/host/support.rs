@@ -12,8 +12,15 @@ use sandbar_wasm::{
     Generation, Host, HostConfig, LoadError, LoadSpec, LogLine, LogSink, PluginStats,
 };
 
-/// A guest program, built by `make guests`.
+use crate::modules;
+
+/// A guest program: a module written by hand, or one built by `make guests`.
 pub fn program(name: &str) -> Bytes {
+    let module = modules::path(name);
+    if module.exists() {
+        let encoded = modules::component(&module);
+        return encoded.unwrap_or_else(|e| panic!("{}: {e:#}", module.display())).into();
+    }
     let guests = env::var_os("SANDBAR_GUESTS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../guests")),
         PathBuf::from,

@@ -1,0 +1,136 @@
+//! Every program of `tests/programs`, one after another in a process of its own: the host
+//! lives, its memory comes back to its level, and a neighbour goes on (S1).
+//!
+//! How much the neighbour gets done beside each is printed, for the reader; a shared machine
+//! proves nothing. `SANDBAR_MEASURE_MS` is how long it is looked at (default 20):
+//!
+//! ```sh
+//! SANDBAR_MEASURE_MS=1000 cargo test --release -p sandbar-wasm --test contained -- --nocapture
+//! ```
+
+#[path = "host/modules.rs"]
+mod modules;
+#[allow(dead_code, reason = "the host's tests need more of it")]
+#[path = "host/support.rs"]
+mod support;
+
+use std::{
+    env, fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use sandbar_wasm::{Generation, Grant, Host, HostConfig, LoadSpec, LogLine, LogSink};
+
+use support::{call, program, run};
+
+/// Bytes that may stay: allocators keep some, and the pool keeps slots resident.
+const SLACK: usize = 48 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_programs_are_contained() {
+    let programs = programs();
+    let cache = tempfile::tempdir().unwrap();
+    let host = Host::new(HostConfig {
+        cache_dir: Some(cache.path().to_owned()),
+        log: Arc::new(Nowhere),
+        ..support::config()
+    })
+    .unwrap();
+    let neighbour = host.load(program("echo"), LoadSpec::new("neighbour")).await.unwrap();
+    let window = env::var("SANDBAR_MEASURE_MS").map_or(20, |ms| ms.parse().unwrap());
+    let window = Duration::from_millis(window);
+
+    println!("{:<34} {:>9}  outcome", "program", "neighbour");
+    let mut ratios = Vec::new();
+    for (name, wasm) in &programs {
+        let alone = throughput(&neighbour, window).await;
+        let over = Arc::new(AtomicBool::new(false));
+        let hostile =
+            tokio::spawn(misbehave(host.clone(), name.clone(), wasm.clone(), over.clone()));
+        let ratio = throughput(&neighbour, window).await / alone;
+        over.store(true, Ordering::Relaxed);
+        let outcome = hostile.await.expect("the host does not panic");
+        let outcome: String = outcome.chars().take(80).filter(|c| !c.is_control()).collect();
+        println!("{name:<34} {ratio:>9.2}  {outcome}");
+        assert_eq!(host.stats().plugin(name).instances(), 0, "{name} is gone");
+        ratios.push(ratio);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("neighbour: median {:.2}, least {:.2}", ratios[ratios.len() / 2], ratios[0]);
+
+    // all of them have been here: a second time must not take more
+    let level = resident();
+    for (name, wasm) in &programs {
+        misbehave(host.clone(), name.clone(), wasm.clone(), Arc::new(AtomicBool::new(true))).await;
+    }
+    let after = resident();
+    println!("resident memory: {} MiB, then {} MiB", level >> 20, after >> 20);
+    assert!(after < level + SLACK, "{level} bytes grew to {after}");
+    run(&neighbour, call("still there")).await.unwrap();
+}
+
+struct Nowhere;
+
+impl LogSink for Nowhere {
+    fn write(&self, _: LogLine<'_>) {}
+}
+
+/// All programs by name.
+fn programs() -> Vec<(String, Bytes)> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/programs");
+    let mut names: Vec<_> = ["examples", "modules"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(format!("{root}/{folder}")).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 40, "where are they?");
+    names.into_iter().map(|name| (name.clone(), program(&name))).collect()
+}
+
+/// Loads a program and runs events on it until it is `over`; says what came of the last.
+async fn misbehave(host: Arc<Host>, name: String, wasm: Bytes, over: Arc<AtomicBool>) -> String {
+    let mut spec = LoadSpec::new(&name);
+    spec.limits.cpu_time = Duration::from_millis(20);
+    spec.limits.wall_time = Duration::from_millis(50);
+    spec.limits.init_time = Duration::from_millis(200);
+    spec.grants.insert(Grant::Wasi);
+    let plugin = match host.load(wasm, spec).await {
+        Ok(plugin) => plugin,
+        Err(refused) => return format!("not loaded: {refused}"),
+    };
+    loop {
+        let outcome = run(&plugin, call("")).await;
+        if over.load(Ordering::Relaxed) {
+            return outcome.map_or_else(|error| error.to_string(), |_| "handled".into());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Events per second that a plugin handles, one after another.
+async fn throughput(plugin: &Generation, window: Duration) -> f64 {
+    let (began, mut events) = (Instant::now(), 0.0);
+    loop {
+        run(plugin, call("an event")).await.expect("the neighbour goes on");
+        events += 1.0;
+        if began.elapsed() >= window {
+            return events / began.elapsed().as_secs_f64();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Bytes of memory that this process holds.
+fn resident() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").expect("Linux tells");
+    let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap();
+    pages * 4096
+}

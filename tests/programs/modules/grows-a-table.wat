@@ -1,0 +1,11 @@
+;; Grows its table until it is refused. Well-behaved after the first attempt.
+(module
+  (memory (export "memory") 1)
+  (table $table 1 funcref)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+  (func (export "sandbar:events/handler@0.1.0#handle")
+    (param i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i64) (param $attempt i32)
+    (param i32 i32) (result i32)
+    (if (i32.gt_u (local.get $attempt) (i32.const 1)) (then (return (i32.const 0))))
+    (loop (drop (table.grow $table (ref.null func) (i32.const 10000))) (br 0))
+    unreachable))

@@ -1,0 +1,11 @@
+;; Fills its memory while it begins.
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+  (func (export "sandbar:events/lifecycle@0.1.0#init") (result i32)
+    (loop (drop (memory.grow (i32.const 16))) (br 0))
+    unreachable)
+  (func (export "sandbar:events/handler@0.1.0#handle")
+    (param i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i64) (param $attempt i32)
+    (param i32 i32) (result i32)
+    i32.const 0))

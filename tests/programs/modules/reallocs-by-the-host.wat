@@ -1,0 +1,10 @@
+;; Calls the host while the host asks it for memory.
+(module
+  (import "sandbar:events/context@0.1.0" "remaining-ms" (func $remaining (result i64)))
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32) (param $size i32) (result i32)
+    (i32.wrap_i64 (call $remaining)))
+  (func (export "sandbar:events/handler@0.1.0#handle")
+    (param i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i64) (param $attempt i32)
+    (param i32 i32) (result i32)
+    i32.const 0))

@@ -1,0 +1,9 @@
+;; Gives out memory that it does not have.
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32) (param $size i32) (result i32)
+    i32.const -16)
+  (func (export "sandbar:events/handler@0.1.0#handle")
+    (param i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i64) (param $attempt i32)
+    (param i32 i32) (result i32)
+    i32.const 0))

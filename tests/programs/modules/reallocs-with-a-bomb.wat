@@ -1,0 +1,10 @@
+;; Takes 64 MiB for each byte that the host asks for.
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32) (param $size i32) (result i32)
+    (drop (memory.grow (i32.mul (local.get $size) (i32.const 1024))))
+    i32.const 1024)
+  (func (export "sandbar:events/handler@0.1.0#handle")
+    (param i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i64) (param $attempt i32)
+    (param i32 i32) (result i32)
+    i32.const 0))

@@ -1,0 +1,21 @@
+;; A function that calls itself through a table, with forty locals in each frame. Well-behaved
+;; after the first attempt.
+(module
+  (memory (export "memory") 1)
+  (type $down (func (param i64)))
+  (table $table 1 funcref)
+  (elem (i32.const 0) $down)
+  (func $down (param i64)
+    (local i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+    (local i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+    (local.set 1 (i64.add (local.get 0) (i64.const 1)))
+    (call_indirect $table (type $down) (local.get 1) (i32.const 0))
+    (local.set 2 (i64.add (local.get 1) (local.get 0)))
+    (drop (local.get 2)))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+  (func (export "sandbar:events/handler@0.1.0#handle")
+    (param i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i64) (param $attempt i32)
+    (param i32 i32) (result i32)
+    (if (i32.gt_u (local.get $attempt) (i32.const 1)) (then (return (i32.const 0))))
+    (call_indirect $table (type $down) (i64.const 0) (i32.const 0))
+    i32.const 0))
