@@ -75,7 +75,8 @@ pub enum LoadError {
     /// No entry point.
     #[error(
         "the component exports no handler: it must export sandbar:events/handler@0.1.0 or \
-         sandbar:events/batch-handler@0.1.0, but exports {}",
+         sandbar:events/batch-handler@0.1.0 (or wasi:messaging/incoming-handler@0.2.0-draft, \
+         wasmcloud:messaging/handler@0.2.0), but exports {}",
         list_or(exports, "nothing")
     )]
     NoHandler {

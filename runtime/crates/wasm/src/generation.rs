@@ -69,7 +69,7 @@ impl Generation {
     /// Largest batch that is worth passing to [`call`](Self::call).
     pub fn max_batch(&self) -> usize {
         match self.inspection.handler {
-            HandlerKind::Each => EACH_AT_ONCE,
+            HandlerKind::Each | HandlerKind::Foreign(_) => EACH_AT_ONCE,
             HandlerKind::Batch => BATCH_AT_ONCE,
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     cache::Cache,
     capability::{self, Grant, logging::PluginLog, state::StateAccess},
     describe::{self, describe},
-    engine,
+    engine, foreign,
     instance::{Entry, Instance, Stillborn, Template},
     load::{self, Candidate, exports_interface},
     share::Cores,
@@ -160,6 +160,9 @@ impl Host {
             HandlerKind::Batch => {
                 Entry::Batch(batch_handler::GuestIndices::new(&pre).map_err(misfit)?)
             }
+            HandlerKind::Foreign(it) => {
+                Entry::Foreign(foreign::Indices::new(it, &pre).map_err(misfit)?)
+            }
         };
         let lifecycle = exports_interface(&candidate.inspection.exports, LIFECYCLE)
             .then(|| lifecycle::GuestIndices::new(&pre).map_err(misfit))
@@ -184,7 +187,18 @@ impl Host {
         });
         let tick = self.config.tick;
         let cores = self.cores.clone();
-        Ok(Template { pre, entry, lifecycle, facts, limits: spec.limits, log, stats, tick, cores })
+        Ok(Template {
+            pre,
+            entry,
+            on_errors: spec.on_errors,
+            lifecycle,
+            facts,
+            limits: spec.limits,
+            log,
+            stats,
+            tick,
+            cores,
+        })
     }
 }
 

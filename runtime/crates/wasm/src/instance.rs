@@ -7,11 +7,12 @@ use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::{Store, UpdateDeadline, component::InstancePre};
 
 use crate::{
-    Limits, PluginStats,
+    Limits, OnErrors, PluginStats,
     bindings::exports::sandbar::events::{batch_handler, handler, lifecycle},
     capability::logging::PluginLog,
     convert::{self, Lists},
     failure,
+    foreign::{self, Outbox},
     limits::{Budget, Meter},
     share::{Cores, Share},
     state::{Facts, State},
@@ -20,7 +21,9 @@ use crate::{
 /// All that the instances of one generation have in common.
 pub(crate) struct Template {
     pub(crate) pre: InstancePre<State>,
-    pub(crate) entry: Entry<handler::GuestIndices, batch_handler::GuestIndices>,
+    pub(crate) entry: Entry<handler::GuestIndices, batch_handler::GuestIndices, foreign::Indices>,
+    /// What follows the errors of a foreign component.
+    pub(crate) on_errors: OnErrors,
     pub(crate) lifecycle: Option<lifecycle::GuestIndices>,
     pub(crate) facts: Arc<Facts>,
     pub(crate) limits: Limits,
@@ -39,18 +42,20 @@ impl Template {
 }
 
 /// How events get in: resolved once at load, calls only match.
-#[derive(Debug, Clone)]
-pub(crate) enum Entry<H, B> {
+#[derive(Clone)]
+pub(crate) enum Entry<H, B, F> {
     /// `handler`: one by one.
     Each(H),
     /// `batch-handler`: as they come.
     Batch(B),
+    /// An interface of others: one by one.
+    Foreign(F),
 }
 
 /// One instance. After an error of [`handle`](Self::handle) it must not be used again.
 pub(crate) struct Instance {
     store: Store<State>,
-    entry: Entry<handler::Guest, batch_handler::Guest>,
+    entry: Entry<handler::Guest, batch_handler::Guest, foreign::Guest>,
     events: u64,
     /// Bytes of memory above which it is replaced.
     high_water: usize,
@@ -120,6 +125,10 @@ impl Instance {
         let entry = match &template.entry {
             Entry::Each(it) => Entry::Each(it.load(&mut store, &instance).map_err(misfit)?),
             Entry::Batch(it) => Entry::Batch(it.load(&mut store, &instance).map_err(misfit)?),
+            Entry::Foreign(it) => {
+                store.data_mut().outbox = Outbox::new(&template.limits);
+                Entry::Foreign(it.load(&mut store, &instance).map_err(misfit)?)
+            }
         };
         if let Some(lifecycle) = &template.lifecycle {
             let guest = lifecycle.load(&mut store, &instance).map_err(misfit)?;
@@ -194,6 +203,18 @@ impl Instance {
                         .unwrap_or_else(|error| Err(self.broken(error, Blame::First).error));
                     let state = changes.take();
                     outcomes.push(outcome.map(|handled| Handled { state, ..handled }));
+                }
+            }
+            Entry::Foreign(guest) => {
+                for call in calls {
+                    let deadline = arm(&mut self.store, Budget::call(limits, 1));
+                    self.store.data_mut().begin(std::slice::from_ref(call));
+                    let run = guest.call(&mut self.store, call, &template.on_errors);
+                    let done = timeout_at(deadline, run).await;
+                    let (changes, _) = self.store.data_mut().end();
+                    let outcome = conclude(&mut self.store, done)
+                        .map_err(|e| self.broken(failure::of_guest(e), Blame::First))?;
+                    outcomes.push(outcome.map(|handled| Handled { state: changes, ..handled }));
                 }
             }
         }

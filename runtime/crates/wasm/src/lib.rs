@@ -28,6 +28,7 @@ mod describe;
 mod engine;
 mod error;
 mod failure;
+mod foreign;
 mod generation;
 mod host;
 mod instance;
@@ -46,6 +47,7 @@ pub use capability::{
 };
 pub use describe::{DeclaredSubscription, Description};
 pub use error::{HostError, LoadError};
+pub use foreign::{Foreign, ForeignError, OnError, OnErrors};
 pub use generation::Generation;
 pub use host::{Host, HostConfig};
 pub use limits::Limits;

@@ -13,7 +13,7 @@ use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::{Engine, component::Component};
 
 use crate::{
-    Description, Limits, LoadError,
+    Description, Foreign, Limits, LoadError, OnErrors,
     cache::{self, Cache},
     capability::{self, Grants, state::StateSource},
 };
@@ -38,6 +38,8 @@ pub struct LoadSpec {
     pub config: BTreeMap<String, String>,
     /// Instances used at once.
     pub concurrency: usize,
+    /// What follows the errors of a component that was built for other hosts.
+    pub on_errors: OnErrors,
     /// Where it keeps its state, should it be granted that.
     pub state: Option<StateSource>,
     /// By whom it publishes in the middle of a call, should it be granted that.
@@ -66,6 +68,7 @@ impl LoadSpec {
             concurrency: 1,
             state: None,
             publisher: None,
+            on_errors: OnErrors::new(),
         }
     }
 }
@@ -78,6 +81,9 @@ pub enum HandlerKind {
     Each,
     /// `batch-handler`: many at a time.
     Batch,
+    /// An interface of others: one by one.
+    #[serde(untagged)]
+    Foreign(Foreign),
 }
 
 /// What is known of a plugin file without granting it anything.
@@ -87,7 +93,8 @@ pub struct Inspection {
     pub digest: String,
     /// Bytes of the file.
     pub size: usize,
-    /// Version of `sandbar:events` that it is served with.
+    /// Version of `sandbar:events` that it is served with, or package and version of the
+    /// interface of others that it was built for.
     pub api: &'static str,
     /// How events get in.
     pub handler: HandlerKind,
@@ -137,11 +144,15 @@ pub(crate) fn examine(
     let kind = component.component_type();
     let imports: Vec<_> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<_> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let handler = handler_kind(&imports, &exports)?;
     let inspection = Inspection {
         digest: digest.to_hex().to_string(),
         size: wasm.len(),
-        api: SERVES,
-        handler: handler_kind(&imports, &exports)?,
+        api: match handler {
+            HandlerKind::Each | HandlerKind::Batch => SERVES,
+            HandlerKind::Foreign(foreign) => foreign.api(),
+        },
+        handler,
         grants: capability::needed(imports.iter().map(String::as_str)),
         imports,
         exports,
@@ -211,6 +222,9 @@ fn handler_kind(imports: &[String], exports: &[String]) -> Result<HandlerKind, L
     }
     if exports_interface(exports, HANDLER) {
         return Ok(HandlerKind::Each);
+    }
+    if let Some(foreign) = Foreign::among(exports) {
+        return Ok(HandlerKind::Foreign(foreign));
     }
     match exports.iter().chain(imports).find_map(|name| capability::wrong_version(name)) {
         Some(wrong) => Err(wrong),

@@ -14,6 +14,7 @@ use crate::{
         wasi::Wasi,
     },
     convert::Used,
+    foreign::Outbox,
     limits::{Limits, Meter},
     share::Share,
 };
@@ -65,6 +66,8 @@ pub(crate) struct State {
     pub(crate) overlay: Overlay,
     /// What the call in progress has published.
     pub(crate) published: Published,
+    /// What a foreign component publishes in the call in progress.
+    pub(crate) outbox: Outbox,
 }
 
 impl State {
@@ -79,6 +82,7 @@ impl State {
             wasi: Wasi::new(),
             overlay: Overlay::default(),
             published: Published::default(),
+            outbox: Outbox::default(),
         }
     }
 

@@ -186,6 +186,7 @@ impl Builder {
             grants: self.grants.clone(),
             config: self.config.clone(),
             concurrency: SubscriptionConfig::new(&*name, CONNECTION).concurrency,
+            on_errors: Default::default(),
         };
         let generation = host.load(wasm.into(), spec.clone()).await.with_context(cannot_load)?;
         let subscription = self.subscription(&name, generation.description())?;

@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Linker;
 
-use crate::{LoadError, state::State};
+use crate::{LoadError, foreign, state::State};
 
 /// A power that the operator gives to a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -121,6 +121,9 @@ const OFFERS: &[(&str, &str, Needs)] = &[
     ("sandbar:events/", "0.1", Nothing),
     ("wasi:logging/logging", "0.1.0-draft", Nothing),
     ("wasi:config/store", "0.2.0-rc.1", Nothing),
+    // what a component publishes through them is its output, under the limits of outputs
+    ("wasi:messaging/", "0.2.0-draft", Nothing),
+    ("wasmcloud:messaging/", "0.2", Nothing),
     // streams and pollables have no power of their own: they come from what is granted
     ("wasi:io/", "0.2", Nothing),
     ("wasi:clocks/wall-clock", "0.2", Take(Grant::Clocks)),
@@ -151,6 +154,7 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Res
     if allows(grants, Grant::Publisher) {
         publisher::add_to_linker(linker)?;
     }
+    foreign::add_to_linker(linker)?;
     wasi::add_to_linker(linker, grants)
 }
 

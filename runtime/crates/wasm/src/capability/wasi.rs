@@ -46,7 +46,7 @@ impl HasData for Table {
 /// WASI state of one store. Made at first use: most plugins never do.
 pub(crate) struct Wasi {
     context: Option<WasiCtx>,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
 }
 
 impl Wasi {

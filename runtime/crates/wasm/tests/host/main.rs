@@ -4,6 +4,8 @@
 mod batches;
 mod cache;
 mod chaos;
+mod compatibility;
+mod foreign;
 mod grants;
 mod hostile;
 mod instances;
