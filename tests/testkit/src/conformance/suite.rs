@@ -8,7 +8,7 @@ use tokio::{runtime::Runtime, sync::RwLock};
 use super::{Applies, Backend, Bench, STATEMENTS, Statement};
 
 /// Statements checked at once: they wait for brokers most of the time.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 8;
 
 /// Held for writing by the statements that take the broker away, so that no other runs
 /// meanwhile.
