@@ -80,11 +80,7 @@ pub async fn load(host: &Arc<Host>, plugin: &PluginConfig, wasm: Bytes) -> Resul
     };
     let spec = LoadSpec {
         state: plugin.grants.contains(&Grant::State).then_some(state),
-        connection: plugin.connection.clone(),
-        limits: plugin.limits.clone(),
-        grants: plugin.grants.clone(),
-        config: plugin.config.clone(),
-        ..LoadSpec::new(&plugin.name)
+        ..plugin.load_spec()?
     };
     host.load(wasm, spec).await?;
     Ok(())

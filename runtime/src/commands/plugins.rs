@@ -3,14 +3,17 @@
 pub mod build;
 pub mod new;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use sandbar::{
     api,
     client::ClientError,
-    config::{Config, redacted},
+    config::{Config, HttpConfig, redacted},
     plugin_file,
 };
 use sandbar_wasm::Grant;
@@ -162,6 +165,8 @@ async fn inspect(args: &InspectArgs, global: &Global) -> Result<()> {
             "concurrency": c.concurrency,
             "max-in-flight": c.max_in_flight,
             "grants": c.grants,
+            "secrets": c.secrets.iter().map(|(name, source)| (name, source.to_string())).collect::<BTreeMap<_, _>>(),
+            "http": c.http.as_ref().map(HttpConfig::shown),
             "config": redacted(&c.config),
             "dead-letter-topic": c.dead_letter_topic(),
             "max-attempts": c.retry.max_attempts,

@@ -15,6 +15,7 @@ use super::{
     Config, ConfigError, ConnectionConfig, DeadLetters, FILE_NAME, PluginConfig, ROUTE,
     error::suggestion,
     layers::{Layer, mistake},
+    reach,
     settings::{
         BreakerSettings, DeadLetterSettings, DialectSetting, ExhaustedSetting, LimitSettings,
         OnDeadLetterSetting, OrderingSetting, PluginSettings, RetrySettings, RetryThrough,
@@ -69,6 +70,8 @@ pub(super) fn complete(
         concurrency: s.concurrency.map_or(built_in.concurrency, Into::into),
         max_in_flight: s.max_in_flight.map_or(built_in.max_in_flight, Into::into),
         grants: s.grants.iter().flatten().filter_map(|g| g.get_ref().parse().ok()).collect(),
+        secrets: reach::secrets(&s.secrets),
+        http: reach::http(name, &s.http, layers)?,
         config: s.config.into_iter().map(|(key, value)| (key, value.0)).collect(),
         retry: retry(&s.retry),
         retry_tiers: new.retry_tiers(&s.retry, &input, ordering)?,
@@ -342,6 +345,7 @@ fn limits(s: &LimitSettings) -> Limits {
             .map_or(built_in.log_lines_per_second, Into::into),
         state_keys: s.state_keys.map_or(built_in.state_keys, Into::into),
         state_bytes: s.state_bytes.map_or(built_in.state_bytes, |b| b.0),
+        metric_series: s.metric_series.map_or(built_in.metric_series, Into::into),
         init_time: s.init_time.map_or(built_in.init_time, |p| p.0),
         ..built_in
     }

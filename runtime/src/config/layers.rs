@@ -7,7 +7,7 @@ use sandbar_wasm::{Description, Grant};
 
 use super::{
     Config, ConfigError, ConnectionConfig, PluginConfig, Text, complete, document, env,
-    error::suggestion, known_connection, settings::PluginSettings, units::TopicPattern,
+    error::suggestion, known_connection, reach, settings::PluginSettings, units::TopicPattern,
 };
 
 /// What a plugin says of itself through `describe`.
@@ -63,8 +63,9 @@ impl Config {
     /// The first mistake found.
     pub fn sidecar(&self, path: &Path, text: &str) -> Result<SidecarFile, ConfigError> {
         let text = Text::new(path.display().to_string(), text);
-        let settings = document::plugin(&text, &env::process)?;
+        let mut settings = document::plugin(&text, &env::process)?;
         check(&text, &settings, &self.connections)?;
+        reach::resolve(&mut settings, path.parent().unwrap_or_else(|| Path::new("")));
         Ok(SidecarFile { text, settings })
     }
 
@@ -146,10 +147,20 @@ pub(super) fn check(
                     format!("unknown capability `{}`", grant.get_ref()),
                     "no capability has this name",
                 )
-                .with_help(suggestion(grant.get_ref(), Grant::ALL.map(|g| g.as_str()))));
+                .with_help(granted_otherwise(grant.get_ref())));
         }
     }
-    Ok(())
+    reach::check(text, settings)
+}
+
+fn granted_otherwise(name: &str) -> String {
+    match Grant::ALL.into_iter().find(|grant| grant.as_str() == name).and_then(Grant::setting) {
+        Some(setting) => format!("it is granted by a setting of its own: `{setting}`"),
+        None => {
+            let by_name = Grant::ALL.into_iter().filter(|grant| grant.setting().is_none());
+            suggestion(name, by_name.map(Grant::as_str))
+        }
+    }
 }
 
 /// What the plugin says of itself, as the weakest layer of settings.
@@ -159,7 +170,7 @@ pub(super) fn check(
 /// connections can only be set by the operator; how its events are delivered,
 /// recognised, retried and ordered it may suggest.
 fn suggested(name: &str, declared: &Declared) -> Result<(Text, PluginSettings), ConfigError> {
-    const OPERATORS: [&str; 8] = [
+    const OPERATORS: [&str; 10] = [
         "enabled",
         "connection",
         "topics",
@@ -167,6 +178,8 @@ fn suggested(name: &str, declared: &Declared) -> Result<(Text, PluginSettings), 
         "output-connection",
         "group",
         "grants",
+        "secrets",
+        "http",
         "limits",
     ];
     // where data leaves to, and what ends a loop
@@ -233,6 +246,8 @@ fn overlay(base: &mut PluginSettings, over: &PluginSettings) {
     keys!(base.dedup, over.dedup; window);
     keys!(base.breaker, over.breaker; failures, pause, max_pause);
     keys!(base.limits, over.limits; cpu_time, wall_time, memory, output_records, output_bytes,
-        log_lines_per_second, state_keys, state_bytes, init_time);
+        log_lines_per_second, state_keys, state_bytes, metric_series, init_time);
+    keys!(base.http, over.http; allow, inject, max_response, max_requests, timeout, tls_ca);
+    base.secrets.extend(over.secrets.iter().map(|(name, secret)| (name.clone(), secret.clone())));
     base.config.extend(over.config.iter().map(|(key, value)| (key.clone(), value.clone())));
 }

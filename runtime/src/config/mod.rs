@@ -12,8 +12,10 @@ mod env;
 mod error;
 mod layers;
 mod plugin;
+mod reach;
 mod redact;
 mod route;
+mod secret;
 pub mod settings;
 pub mod units;
 
@@ -28,8 +30,10 @@ pub use connections::{ConnectionConfig, EMBEDDED, LOCAL};
 pub use error::{ConfigError, Text};
 pub use layers::{Declared, SidecarFile};
 pub use plugin::{DeadLetters, PluginConfig};
+pub use reach::{HttpConfig, InjectConfig};
 pub use redact::{Secret, is_secret, redacted};
 pub use route::{ROUTE, Rename, RouteConfig};
+pub use secret::{SecretError, SecretSource};
 pub use settings::{DeliveryMode, LogFormat, RetryThrough, WatchMode};
 
 use connections::known_connection;
@@ -144,7 +148,7 @@ impl Config {
         overrides: &Overrides,
         lookup: &Lookup<'_>,
     ) -> Result<Self, ConfigError> {
-        let settings = document::file(text, lookup)?;
+        let mut settings = document::file(text, lookup)?;
         let in_folder = |given: &Option<PathBuf>, default: &str| {
             folder.join(given.as_deref().unwrap_or_else(|| Path::new(default)))
         };
@@ -163,6 +167,9 @@ impl Config {
         )?;
         for plugin in settings.plugin.values().chain([&settings.defaults]) {
             layers::check(text, plugin, &connections)?;
+        }
+        for plugin in settings.plugin.values_mut().chain([&mut settings.defaults]) {
+            reach::resolve(plugin, folder);
         }
         let marks = marks(text, &settings, &data_folder, &connections)?;
         let admin =
@@ -250,5 +257,7 @@ mod brokers_tests;
 mod delivery_tests;
 #[cfg(test)]
 mod mistakes;
+#[cfg(test)]
+mod reach_tests;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use sandbar_pipeline::{
 };
 use sandbar_wasm::{Grant, Limits};
 
-use super::{ROUTE, redacted, settings::DeliveryMode};
+use super::{HttpConfig, ROUTE, SecretSource, redacted, settings::DeliveryMode};
 
 /// What one plugin gets, complete.
 #[derive(Clone, PartialEq)]
@@ -43,6 +43,10 @@ pub struct PluginConfig {
     pub max_in_flight: usize,
     /// Capabilities beyond context, logging and config.
     pub grants: BTreeSet<Grant>,
+    /// Where the secrets are that it may read.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Where it may send requests.
+    pub http: Option<HttpConfig>,
     /// What it reads through `wasi:config`. May hold secrets.
     pub config: BTreeMap<String, String>,
     /// What follows a failed attempt.

@@ -2,6 +2,7 @@
 
 mod connection;
 mod plugin;
+mod reach;
 mod route;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -19,6 +20,7 @@ pub use plugin::{
     ExhaustedSetting, LimitSettings, OnDeadLetterSetting, OrderingSetting, PluginSettings,
     RetrySettings, RetryThrough, StartSetting,
 };
+pub use reach::{AllowAtSetting, AllowSetting, HttpSettings, InjectSettings, SecretSettings};
 pub use route::{RouteEnd, RouteSettings, RouteStart};
 
 use super::units::{Address, GroupPrefix, Period, PositivePeriod};

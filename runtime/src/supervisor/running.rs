@@ -14,7 +14,7 @@ use sandbar_wasm::{Grant, LoadSpec, StateSource};
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::warn;
 
-use super::{Shared, plugin::Counters};
+use super::{Shared, plugin::Counters, setback::Setback};
 use crate::{
     config::{DeadLetters, DeliveryMode, PluginConfig},
     connections::Connections,
@@ -107,7 +107,7 @@ pub(super) async fn load_spec(
     shared: &Shared,
     config: &PluginConfig,
     counters: &Counters,
-) -> Result<LoadSpec, SourceError> {
+) -> Result<LoadSpec, Setback> {
     let state = match config.grants.contains(&Grant::State) {
         true => Some(StateSource {
             store: state_store(shared, config).await?,
@@ -124,16 +124,11 @@ pub(super) async fn load_spec(
         }
         false => None,
     };
-    Ok(LoadSpec {
-        connection: config.connection.clone(),
-        limits: config.limits.clone(),
-        grants: config.grants.clone(),
-        config: config.config.clone(),
-        concurrency: config.concurrency,
-        state,
-        publisher,
-        ..LoadSpec::new(&config.name)
-    })
+    let reading = config.clone();
+    let spec = tokio::task::spawn_blocking(move || reading.load_spec())
+        .await
+        .map_err(|panic| Setback::Refused(format!("reading secrets failed: {panic}")))??;
+    Ok(LoadSpec { state, publisher, ..spec })
 }
 
 async fn state_store(
@@ -152,6 +147,8 @@ pub(super) fn same_subscription(a: &PluginConfig, b: &PluginConfig) -> bool {
         limits: Default::default(),
         // the subscription writes its state
         grants: c.grants.iter().copied().filter(|grant| *grant == Grant::State).collect(),
+        secrets: Default::default(),
+        http: Default::default(),
         config: Default::default(),
         start: Default::default(),
         dead_letter: DeadLetters { max_redrives: 0, ..c.dead_letter.clone() },

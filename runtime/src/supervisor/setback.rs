@@ -5,7 +5,7 @@ use sandbar_wasm::LoadError;
 
 use super::State;
 use crate::{
-    config::{ConfigError, PluginConfig},
+    config::{ConfigError, PluginConfig, SecretError},
     plugin_file::ReadError,
 };
 
@@ -74,6 +74,15 @@ impl From<LoadError> for Setback {
 impl From<ConfigError> for Setback {
     fn from(error: ConfigError) -> Self {
         Self::Refused(error.to_string())
+    }
+}
+
+impl From<SecretError> for Setback {
+    fn from(error: SecretError) -> Self {
+        match error.may_work_later() {
+            true => Self::Later(error.to_string()),
+            false => Self::Refused(error.to_string()),
+        }
     }
 }
 

@@ -203,3 +203,52 @@ fn a_second_signal_does_not_wait_for_what_is_in_work() {
     assert_eq!(summary["plugins"][0]["handled"], 0);
     assert_eq!(summary["plugins"][0]["dead_lettered"], 0, "stopping is not failing");
 }
+
+/// Whatever a command prints: its output and its errors, as text and as JSON.
+#[test]
+fn s3_no_command_prints_a_secret() {
+    const SECRET: &str = "open-sesame-42";
+    let dir = folder();
+    plugin(dir.path(), "relay", &Guest::new("1").build());
+    let settings = "secrets = { token = { env = \"A_TOKEN\" }, file = { file = \"t.txt\" } }\n\
+        [http]\nallow = [\"api.example.com\"]\n\
+        inject = [{ host = \"api.example.com\", header = \"x-key\", secret = { env = \"A_TOKEN\" } }]\n";
+    fs::write(dir.path().join("plugins/relay.toml"), settings).unwrap();
+    fs::write(dir.path().join("plugins/t.txt"), SECRET).unwrap();
+    let said = |args: &[&str], secret: Option<&str>| {
+        let mut command = sandbar(dir.path(), args);
+        command.env_remove("A_TOKEN");
+        if let Some(secret) = secret {
+            command.env("A_TOKEN", secret);
+        }
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    let commands: [&[&str]; 8] = [
+        &["plugins", "inspect", "relay"],
+        &["plugins", "inspect", "relay", "-o", "json"],
+        &["plugins", "list", "-o", "json"],
+        &["validate"],
+        &["validate", "-o", "json"],
+        &["schema"],
+        &["schema", "plugin"],
+        &["run", "--until-idle", "--admin", "127.0.0.1:0", "--log-level", "debug"],
+    ];
+    let mut all = String::new();
+    for args in commands {
+        let (succeeded, text) = said(args, Some(SECRET));
+        assert!(succeeded || args == ["schema", "plugin"], "{args:?}: {text}");
+        assert!(!text.contains(SECRET), "{args:?}: {text}");
+        all.push_str(&text);
+    }
+    // it is there by reference
+    assert!(all.contains("token: env A_TOKEN") && all.contains("x-key: [env A_TOKEN]"), "{all}");
+
+    // what cannot be a header is told without what it is
+    let (succeeded, text) = said(&["validate"], Some("open-sesame-42\r\nx: y"));
+    assert!(!succeeded && text.contains("http.inject of header `x-key`"), "{text}");
+    assert!(!text.contains(SECRET), "{text}");
+    let (succeeded, text) = said(&["validate"], None);
+    assert!(!succeeded && text.contains("secrets.token: variable A_TOKEN is not set"), "{text}");
+}

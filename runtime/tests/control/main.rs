@@ -8,5 +8,6 @@ mod metrics;
 mod redrive;
 mod reload;
 mod routes;
+mod secrets;
 mod shutdown;
 mod support;

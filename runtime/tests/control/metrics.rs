@@ -69,7 +69,10 @@ async fn complete(runtime: &Runtime) -> String {
 async fn every_metric_is_in_the_documentation_and_the_other_way_around() {
     let runtime = Runtime::start("").await;
     // so that there is a courier
-    runtime.copy("relay.toml", "ordering = \"none\"\nretry.through = \"topics\"\n");
+    runtime.copy(
+        "relay.toml",
+        "ordering = \"none\"\nretry.through = \"topics\"\nhttp.allow = [\"example.com\"]\n",
+    );
     runtime.copy("relay.wasm", Guest::new("1").build());
     let refused: Vec<_> = (0..9).map(|n| record("k", format!("!{n}"))).collect();
     runtime.publish(&refused).await;

@@ -123,6 +123,13 @@
 //! acknowledgement of the event, or not at all. [`publisher`] publishes in the middle of
 //! a call. Both must be granted: `grants = ["state", "publisher"]`.
 //!
+//! # What needs a grant
+//!
+//! [`http`] sends requests to the hosts that the operator allows, [`secrets`] reads what was
+//! granted by name, [`metrics`] counts into the runtime's own metrics. A plugin that uses one
+//! imports it, and does not load where it is not granted: the error has the line of
+//! configuration.
+//!
 //! # Batches
 //!
 //! ```
@@ -142,13 +149,16 @@ pub mod context;
 mod event;
 mod extract;
 mod failure;
+pub mod http;
 mod json_path;
+pub mod metrics;
 mod outcome;
 mod outgoing;
 mod platform;
 #[allow(missing_docs, reason = "for the attribute only")]
 mod plugin;
 pub mod publisher;
+pub mod secrets;
 pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

@@ -25,7 +25,10 @@ const FILES: &[(&str, &str)] = files![
     "state.wit",
     "types.wit",
     "worlds.wit",
+    "deps/wasi-clocks/clocks.wit",
     "deps/wasi-config/store.wit",
+    "deps/wasi-http/http.wit",
+    "deps/wasi-io/io.wit",
     "deps/wasi-logging/logging.wit",
 ];
 

@@ -16,6 +16,7 @@ use crate::{
     capability::{
         Grants,
         logging::{self, PluginLog},
+        secrets::Secrets,
     },
     failure,
     instance::{arm, conclude, store},
@@ -107,8 +108,12 @@ fn nobody(tick: Duration) -> State {
         limits: Limits::default(),
         state: None,
         publisher: None,
+        secrets: Secrets::new(),
+        redactor: Arc::default(),
+        http: None,
     };
-    let log = PluginLog::new("", 0, Arc::new(TracingLog), HostStats::default().plugin(""));
+    let stats = HostStats::default().plugin("");
+    let log = PluginLog::new("", 0, Arc::new(TracingLog), stats, Arc::default());
     let meter = Meter::new(tick, MEMORY, Budget::describe());
     State::new(Arc::new(facts), log, meter, Share::new(Cores::default(), tick))
 }

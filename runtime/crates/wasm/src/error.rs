@@ -172,6 +172,12 @@ pub enum LoadError {
         /// Bytes the host can give.
         max: usize,
     },
+    /// `http.tls-ca` is of no use.
+    #[error("the certificates of http.tls-ca cannot be used: {reason}; it must be a PEM file")]
+    HttpCertificates {
+        /// What is wrong.
+        reason: String,
+    },
     /// The host failed, not the plugin.
     #[error("the host failed while loading: {0}")]
     Host(String),

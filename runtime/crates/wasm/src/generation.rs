@@ -108,6 +108,9 @@ impl Generation {
             }
             Err(error) => results.extend(calls.iter().map(|_| Err(error.clone()))),
         }
+        for error in results.iter_mut().filter_map(|outcome| outcome.as_mut().err()) {
+            self.template.facts.redactor.clean_error(error);
+        }
         Outcomes { by: Arc::clone(&self.by), results }
     }
 }

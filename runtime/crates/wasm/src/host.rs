@@ -11,7 +11,13 @@ use crate::{
     TracingLog,
     bindings::exports::sandbar::events::{batch_handler, handler, lifecycle},
     cache::Cache,
-    capability::{self, Grant, logging::PluginLog, state::StateAccess},
+    capability::{
+        self, Grant, Grants,
+        http::{Outlet, Resolve, SystemResolver},
+        logging::PluginLog,
+        secrets::Redactor,
+        state::StateAccess,
+    },
     describe::{self, describe},
     engine, foreign,
     instance::{Entry, Instance, Stillborn, Template},
@@ -39,6 +45,8 @@ pub struct HostConfig {
     pub max_file_size: usize,
     /// Where plugins' log lines go.
     pub log: Arc<dyn LogSink>,
+    /// Finds the addresses of the hosts that plugins send requests to.
+    pub resolver: Arc<dyn Resolve>,
 }
 
 impl Default for HostConfig {
@@ -50,6 +58,7 @@ impl Default for HostConfig {
             max_memory: 1 << 30,
             max_file_size: 128 << 20,
             log: Arc::new(TracingLog),
+            resolver: Arc::new(SystemResolver),
         }
     }
 }
@@ -105,8 +114,8 @@ impl Host {
     /// # Errors
     /// [`LoadError`] for a file that could not be loaded with any grants.
     pub async fn inspect(&self, wasm: Bytes) -> Result<Inspection, LoadError> {
-        let Candidate { inspection, .. } = self.examine(wasm).await?;
-        capability::check("", &inspection.imports, &inspection.grants)?;
+        let Candidate { inspection, wants, .. } = self.examine(wasm).await?;
+        capability::check("", &wants, &inspection.grants)?;
         Ok(inspection)
     }
 
@@ -127,10 +136,12 @@ impl Host {
             return Err(LoadError::MemoryLimit { asked, max });
         }
         let candidate = self.examine(wasm).await?;
-        capability::check(&spec.name, &candidate.inspection.imports, &spec.grants)?;
+        let grants = spec.granted();
+        capability::check(&spec.name, &candidate.wants, &grants)?;
         let concurrency = spec.concurrency;
-        let template = Arc::new(self.link(&candidate, spec)?);
-        let first = Instance::new(Arc::clone(&template)).await.map_err(smoke)?;
+        let template = Arc::new(self.link(&candidate, spec, grants)?);
+        let redactor = Arc::clone(&template.facts.redactor);
+        let first = Instance::new(Arc::clone(&template)).await.map_err(|e| smoke(e, &redactor))?;
         let inspection = candidate.inspection;
         Ok(Arc::new(Generation::new(template, concurrency, first, inspection)))
     }
@@ -149,11 +160,15 @@ impl Host {
         Ok(candidate)
     }
 
-    fn link(&self, candidate: &Candidate, spec: LoadSpec) -> Result<Template, LoadError> {
+    fn link(
+        &self,
+        candidate: &Candidate,
+        spec: LoadSpec,
+        grants: Grants,
+    ) -> Result<Template, LoadError> {
         let misfit = |e: wasmtime::Error| LoadError::Incompatible { reason: format!("{e:#}") };
         let mut linker = Linker::new(&self.engine);
-        capability::link(&mut linker, &spec.grants)
-            .map_err(|e| LoadError::Host(format!("{e:#}")))?;
+        capability::link(&mut linker, &grants).map_err(|e| LoadError::Host(format!("{e:#}")))?;
         let pre = linker.instantiate_pre(&candidate.component).map_err(misfit)?;
         let entry = match candidate.inspection.handler {
             HandlerKind::Each => Entry::Each(handler::GuestIndices::new(&pre).map_err(misfit)?),
@@ -169,8 +184,17 @@ impl Host {
             .transpose()?;
         let stats = self.stats.plugin(&spec.name);
         let lines = spec.limits.log_lines_per_second;
-        let log =
-            PluginLog::new(&spec.name, lines, Arc::clone(&self.config.log), Arc::clone(&stats));
+        let injected = spec.http.iter().flat_map(|http| &http.inject).map(|i| &i.secret);
+        let redactor = Redactor::new(spec.secrets.values().chain(injected));
+        let log = PluginLog::new(
+            &spec.name,
+            lines,
+            Arc::clone(&self.config.log),
+            Arc::clone(&stats),
+            Arc::clone(&redactor),
+        );
+        let resolver = || Arc::clone(&self.config.resolver);
+        let http = spec.http.map(|access| Outlet::new(access, resolver(), Arc::clone(&log)));
         let description = candidate.inspection.description.as_ref();
         let quota = spec.limits.state_quota();
         let (state, publisher) = (spec.state, spec.publisher);
@@ -183,7 +207,10 @@ impl Host {
             name: spec.name,
             connection: spec.connection,
             config: spec.config,
-            grants: spec.grants,
+            grants,
+            secrets: spec.secrets,
+            redactor,
+            http: http.transpose()?,
         });
         let tick = self.config.tick;
         let cores = self.cores.clone();
@@ -202,12 +229,19 @@ impl Host {
     }
 }
 
-fn smoke(stillborn: Stillborn) -> LoadError {
+fn smoke(stillborn: Stillborn, redactor: &Redactor) -> LoadError {
+    let clean = |HandlerError { class, message, .. }: HandlerError| {
+        (class, redactor.clean(&message).into_owned())
+    };
     match stillborn {
-        Stillborn::Instantiate(HandlerError { class, message, .. }) => {
+        Stillborn::Instantiate(error) => {
+            let (class, message) = clean(error);
             LoadError::Instantiate { class, message }
         }
-        Stillborn::Init(HandlerError { class, message, .. }) => LoadError::Init { class, message },
+        Stillborn::Init(error) => {
+            let (class, message) = clean(error);
+            LoadError::Init { class, message }
+        }
         Stillborn::Misfit(reason) => LoadError::Incompatible { reason },
     }
 }

@@ -31,6 +31,7 @@ mod failure;
 mod foreign;
 mod generation;
 mod host;
+mod http_metrics;
 mod instance;
 mod limits;
 mod load;
@@ -39,10 +40,17 @@ mod share;
 mod slot;
 mod state;
 mod stats;
+mod user_metrics;
 
 pub use capability::{
     Grant, UnknownGrant,
+    http::{
+        Resolve, SystemResolver,
+        access::{AllowedHost, BadHost, BadInjection, HostPattern, HttpAccess, Injection},
+        address::{AddressRange, BadAddress},
+    },
     logging::{LogLevel, LogLine, LogSink, TracingLog},
+    secrets::{SecretValue, Secrets},
     state::StateSource,
 };
 pub use describe::{DeclaredSubscription, Description};

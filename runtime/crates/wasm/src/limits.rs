@@ -23,6 +23,8 @@ pub struct Limits {
     pub output_bytes: usize,
     /// Log lines per second of all instances together; so many may come at once.
     pub log_lines_per_second: u32,
+    /// Series of the plugin's own metrics, all its instances together.
+    pub metric_series: usize,
     /// Time to make an instance and run its `init`.
     pub init_time: Duration,
     /// Keys of state that it may have.
@@ -42,6 +44,7 @@ impl Default for Limits {
             output_records: 1000,
             output_bytes: 4 << 20,
             log_lines_per_second: 100,
+            metric_series: 200,
             init_time: Duration::from_secs(10),
             state_keys: 100_000,
             state_bytes: 64 << 20,

@@ -10,12 +10,17 @@ use std::{
 use sandbar_core::Publisher;
 use serde::Serialize;
 use wasmparser::{Encoding, Parser, Payload};
-use wasmtime::{Engine, component::Component};
+use wasmtime::{
+    Engine,
+    component::{Component, types::ComponentItem},
+};
 
 use crate::{
     Description, Foreign, Limits, LoadError, OnErrors,
     cache::{self, Cache},
-    capability::{self, Grants, state::StateSource},
+    capability::{
+        self, Grant, Grants, http::access::HttpAccess, secrets::Secrets, state::StateSource,
+    },
 };
 
 const HANDLER: &str = "sandbar:events/handler";
@@ -32,8 +37,12 @@ pub struct LoadSpec {
     pub connection: String,
     /// What it may use.
     pub limits: Limits,
-    /// What it may reach.
+    /// What it may reach: the grants that go by their name.
     pub grants: Grants,
+    /// Secrets that it may read.
+    pub secrets: Secrets,
+    /// Where it may send requests.
+    pub http: Option<HttpAccess>,
     /// Its own configuration.
     pub config: BTreeMap<String, String>,
     /// Instances used at once.
@@ -64,12 +73,29 @@ impl LoadSpec {
             connection: "log".into(),
             limits: Limits::default(),
             grants: Grants::new(),
+            secrets: Secrets::new(),
+            http: None,
             config: BTreeMap::new(),
             concurrency: 1,
             state: None,
             publisher: None,
             on_errors: OnErrors::new(),
         }
+    }
+}
+
+impl LoadSpec {
+    /// All that it may reach.
+    pub(crate) fn granted(&self) -> Grants {
+        let mut grants = self.grants.clone();
+        grants.retain(|grant| grant.setting().is_none());
+        if !self.secrets.is_empty() {
+            grants.insert(Grant::Secrets);
+        }
+        if self.http.is_some() {
+            grants.insert(Grant::Http);
+        }
+        grants
     }
 }
 
@@ -121,6 +147,8 @@ fn milliseconds<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S
 /// A compiled component and what is known of it.
 pub(crate) struct Candidate {
     pub(crate) component: Component,
+    /// Imports that are more than names of types, which alone give nothing.
+    pub(crate) wants: Vec<String>,
     pub(crate) inspection: Inspection,
 }
 
@@ -143,6 +171,11 @@ pub(crate) fn examine(
 
     let kind = component.component_type();
     let imports: Vec<_> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    let wants: Vec<_> = kind
+        .imports(engine)
+        .filter(|(_, import)| !is_only_types(engine, &import.ty))
+        .map(|(name, _)| name.to_owned())
+        .collect();
     let exports: Vec<_> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let handler = handler_kind(&imports, &exports)?;
     let inspection = Inspection {
@@ -153,14 +186,27 @@ pub(crate) fn examine(
             HandlerKind::Foreign(foreign) => foreign.api(),
         },
         handler,
-        grants: capability::needed(imports.iter().map(String::as_str)),
+        grants: capability::needed(wants.iter().map(String::as_str)),
         imports,
         exports,
         description: None,
         compile_time,
         cached,
     };
-    Ok(Candidate { component, inspection })
+    Ok(Candidate { component, wants, inspection })
+}
+
+/// Whether an import is there for names of types only, such as the clock's `duration`
+/// that `wasi:http/types` mentions.
+fn is_only_types(engine: &Engine, import: &ComponentItem) -> bool {
+    match import {
+        ComponentItem::ComponentInstance(instance) => {
+            let mut exports = instance.exports(engine).peekable();
+            exports.peek().is_some()
+                && exports.all(|(_, export)| matches!(export.ty, ComponentItem::Type(_)))
+        }
+        _ => false,
+    }
 }
 
 /// Tells apart what people put into a plugins folder by mistake.

@@ -8,8 +8,10 @@ use tokio::time::Instant;
 use crate::{
     capability::{
         Grants,
+        http::{Http, Outlet},
         logging::PluginLog,
         publisher::Published,
+        secrets::{Redactor, Secrets},
         state::{Overlay, StateAccess},
         wasi::Wasi,
     },
@@ -28,6 +30,11 @@ pub(crate) struct Facts {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
+    pub(crate) secrets: Secrets,
+    /// Hides the secrets, wherever the plugin says them.
+    pub(crate) redactor: Arc<Redactor>,
+    /// The way of its requests, where it may send any.
+    pub(crate) http: Option<Arc<Outlet>>,
     /// Where it keeps its state, if it was granted and imports that.
     pub(crate) state: Option<StateAccess>,
     /// By whom it publishes at once, if it was granted and imports that.
@@ -68,10 +75,12 @@ pub(crate) struct State {
     pub(crate) published: Published,
     /// What a foreign component publishes in the call in progress.
     pub(crate) outbox: Outbox,
+    pub(crate) http: Http,
 }
 
 impl State {
     pub(crate) fn new(facts: Arc<Facts>, log: Arc<PluginLog>, meter: Meter, share: Share) -> Self {
+        let http = Http::new(facts.http.clone());
         Self {
             facts,
             log,
@@ -80,6 +89,7 @@ impl State {
             deadline: Instant::now(),
             panic: None,
             wasi: Wasi::new(),
+            http,
             overlay: Overlay::default(),
             published: Published::default(),
             outbox: Outbox::default(),

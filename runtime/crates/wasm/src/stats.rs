@@ -7,11 +7,14 @@ use std::{
 
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 use sandbar_core::ErrorClass;
+
+use crate::http_metrics::{HttpMetrics, Requests};
+use crate::user_metrics::{PluginMetrics, Refusal, UserMetrics};
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct PluginLabel {
@@ -22,6 +25,12 @@ struct PluginLabel {
 struct LimitLabel {
     plugin: String,
     limit: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabel {
+    plugin: String,
+    reason: &'static str,
 }
 
 /// What a limit is called in metrics: its key in the configuration, or what its keys
@@ -39,6 +48,9 @@ pub struct HostStats {
     instances: Family<PluginLabel, Gauge>,
     log_lines: Family<PluginLabel, Counter>,
     log_lines_dropped: Family<PluginLabel, Counter>,
+    metrics_dropped: Family<ReasonLabel, Counter>,
+    user: UserMetrics,
+    http: HttpMetrics,
     plugins: Mutex<HashMap<String, Arc<PluginStats>>>,
 }
 
@@ -68,6 +80,23 @@ impl HostStats {
             "Log lines held back by limits.log-lines-per-second",
             self.log_lines_dropped.clone(),
         );
+        registry.register(
+            "plugin_metrics_dropped",
+            "Samples of a plugin's own metrics that were refused",
+            self.metrics_dropped.clone(),
+        );
+        registry.register_collector(Box::new(self.user.clone()));
+        registry.register_collector(Box::new(self.http.clone()));
+    }
+
+    /// All families in the OpenMetrics text format, as they are exported: for tests.
+    pub fn text(&self) -> String {
+        let mut registry = Registry::with_prefix("sandbar");
+        self.register(&mut registry);
+        let mut text = String::new();
+        // writing into a string cannot fail
+        let _ = encode(&mut text, &registry);
+        text
     }
 
     /// The counters of one plugin, made at first use.
@@ -89,6 +118,11 @@ impl HostStats {
                 instances: self.instances.get_or_create_owned(&plugin),
                 log_lines: self.log_lines.get_or_create_owned(&plugin),
                 log_lines_dropped: self.log_lines_dropped.get_or_create_owned(&plugin),
+                metrics_dropped: Refusal::ALL.map(|refusal| {
+                    self.metrics_dropped.get_or_create_owned(&reason(name, refusal))
+                }),
+                user: self.user.plugin(name),
+                http: self.http.plugin(name),
             })
         };
         Arc::clone(self.plugins.lock().entry(name.to_owned()).or_insert_with(make))
@@ -112,7 +146,16 @@ impl HostStats {
             family.remove(&plugin);
         }
         self.instances.remove(&plugin);
+        for refusal in Refusal::ALL {
+            self.metrics_dropped.remove(&reason(name, refusal));
+        }
+        self.user.forget(name);
+        self.http.forget(name);
     }
+}
+
+fn reason(plugin: &str, refusal: Refusal) -> ReasonLabel {
+    ReasonLabel { plugin: plugin.to_owned(), reason: refusal.as_str() }
 }
 
 /// The counters of one plugin. Every limit has its own (contract S2).
@@ -129,6 +172,10 @@ pub struct PluginStats {
     pub(crate) instances: Gauge,
     pub(crate) log_lines: Counter,
     log_lines_dropped: Counter,
+    metrics_dropped: [Counter; Refusal::ALL.len()],
+    /// Its own metrics.
+    pub(crate) user: PluginMetrics,
+    pub(crate) http: Arc<Requests>,
 }
 
 impl PluginStats {
@@ -182,6 +229,12 @@ impl PluginStats {
         self.log_lines_dropped.inc();
     }
 
+    /// Counts a sample of the plugin's own metrics that was refused; whether it is the first of
+    /// its kind.
+    pub(crate) fn dropped_sample(&self, refusal: Refusal) -> bool {
+        self.metrics_dropped[refusal as usize].inc() == 0
+    }
+
     pub(crate) fn created_instance(&self) {
         self.instances_created.inc();
         self.instances.inc();
@@ -200,27 +253,21 @@ impl PluginStats {
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::encoding::text::encode;
-
     use super::*;
 
     #[test]
     fn a_plugin_that_is_forgotten_leaves_no_series() {
-        let (stats, mut registry) = (HostStats::default(), Registry::default());
-        stats.register(&mut registry);
+        let stats = HostStats::default();
         let gone = stats.plugin("gone");
         gone.count(ErrorClass::Memory);
         stats.plugin("stays").created_instance();
-        let text = || {
-            let mut text = String::new();
-            encode(&mut text, &registry).unwrap();
-            text
-        };
-        assert!(text().contains(r#"plugin_limit_hits_total{plugin="gone",limit="memory"} 1"#));
+        assert!(
+            stats.text().contains(r#"plugin_limit_hits_total{plugin="gone",limit="memory"} 1"#)
+        );
         stats.forget("gone");
         // whoever still holds them does no harm
         gone.count(ErrorClass::Trap);
-        let left = text();
+        let left = stats.text();
         assert!(
             !left.contains("gone") && left.contains(r#"plugin_instances{plugin="stays"} 1"#),
             "{left}"

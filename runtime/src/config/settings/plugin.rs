@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::reach::{HttpSettings, SecretSettings};
 use crate::config::units::{
     ConfigText, Factor, Fraction, GroupName, MemorySize, Period, PositivePeriod, Size, TopicName,
     TopicPattern,
@@ -47,6 +48,11 @@ pub struct PluginSettings {
     /// Capabilities beyond context, logging and config: `clocks`, `random`, ...
     #[schemars(with = "Option<Vec<String>>")]
     pub grants: Option<Vec<Spanned<String>>>,
+    /// Secrets that the plugin may read, by name: where they are, never what they are.
+    #[schemars(with = "BTreeMap<String, SecretSettings>")]
+    pub secrets: BTreeMap<String, Spanned<SecretSettings>>,
+    /// Where the plugin may send HTTP requests; nowhere by default.
+    pub http: HttpSettings,
     /// What the plugin reads through `wasi:config`.
     pub config: BTreeMap<String, ConfigText>,
     /// What follows a failed attempt.
@@ -149,6 +155,8 @@ pub struct LimitSettings {
     pub state_keys: Option<NonZeroU64>,
     /// Bytes of state that a plugin may have, keys and values; `64MiB` by default.
     pub state_bytes: Option<Size>,
+    /// Series of its own metrics that a plugin may have; 200 by default.
+    pub metric_series: Option<NonZeroUsize>,
     /// Time to make an instance and run its `init`; `10s` by default.
     pub init_time: Option<PositivePeriod>,
 }

@@ -3,6 +3,7 @@
 mod bindings;
 mod convert;
 mod export;
+mod http;
 mod logging;
 mod publisher;
 mod state;
@@ -11,11 +12,12 @@ use std::time::Duration;
 
 pub use bindings::{base, batch, single};
 pub use export::Export;
+pub(crate) use http::send;
 pub(crate) use publisher::publish;
 pub(crate) use state::*;
 
 use base::{
-    sandbar::events::context,
+    sandbar::events::{context, metrics, secrets},
     wasi::config::store::{self, Error},
 };
 
@@ -47,4 +49,21 @@ pub(crate) fn connection() -> String {
 
 pub(crate) fn remaining() -> Duration {
     Duration::from_millis(context::remaining_ms())
+}
+
+pub(crate) fn secret(name: &str) -> Option<Vec<u8>> {
+    secrets::get(name)
+}
+
+pub(crate) fn count(name: &str, delta: u64, labels: &[(&str, &str)]) {
+    metrics::count(name, delta, &owned(labels));
+}
+
+pub(crate) fn observe(name: &str, value: f64, labels: &[(&str, &str)]) {
+    metrics::observe(name, value, &owned(labels));
+}
+
+/// As the bindings want them.
+fn owned(labels: &[(&str, &str)]) -> Vec<(String, String)> {
+    labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     Outgoing,
+    http::{HttpError, Request, Response},
     publisher::PublishError,
     state::{Entry, StateError, Version},
     testing::{self, config, context},
@@ -86,4 +87,20 @@ pub(crate) fn state_list(
     limit: u32,
 ) -> Result<Vec<String>, StateError> {
     Ok(testing::list(prefix, after, limit as usize))
+}
+
+pub(crate) fn secret(name: &str) -> Option<Vec<u8>> {
+    testing::secret(name)
+}
+
+pub(crate) fn count(name: &str, delta: u64, labels: &[(&str, &str)]) {
+    testing::count(name, delta, labels);
+}
+
+pub(crate) fn observe(name: &str, value: f64, labels: &[(&str, &str)]) {
+    testing::observe(name, value, labels);
+}
+
+pub(crate) fn send(request: Request) -> Result<Response, HttpError> {
+    testing::send(request)
 }

@@ -11,7 +11,10 @@ use sandbar_pipeline::{
     DirectPublisher, Environment, Outputs, RetryPolicy, SubscriptionConfig, SubscriptionStats,
 };
 use sandbar_store::{Log, LogConfig};
-use sandbar_wasm::{Description, Grant, Host, HostConfig, Limits, LoadSpec, StateSource};
+use sandbar_wasm::{
+    Description, Grant, Host, HostConfig, HttpAccess, Limits, LoadSpec, SecretValue, Secrets,
+    StateSource,
+};
 
 use crate::{TestHost, host::Parts, log::Captured, suggested::Suggested};
 
@@ -27,6 +30,8 @@ pub struct Builder {
     name: Option<String>,
     config: BTreeMap<String, String>,
     grants: BTreeSet<Grant>,
+    secrets: Secrets,
+    http: Option<HttpAccess>,
     limits: Limits,
     topics: Option<Vec<String>>,
     publish: Option<Vec<String>>,
@@ -44,6 +49,8 @@ impl Builder {
             name: None,
             config: BTreeMap::new(),
             grants: BTreeSet::new(),
+            secrets: Secrets::new(),
+            http: None,
             limits: Limits::default(),
             topics: None,
             publish: None,
@@ -73,6 +80,20 @@ impl Builder {
     #[must_use]
     pub fn grant(mut self, grant: Grant) -> Self {
         self.grants.insert(grant);
+        self
+    }
+
+    /// Grants a secret.
+    #[must_use]
+    pub fn secret(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.secrets.insert(name.into(), SecretValue::new(value));
+        self
+    }
+
+    /// Lets it send HTTP requests.
+    #[must_use]
+    pub fn http(mut self, access: HttpAccess) -> Self {
+        self.http = Some(access);
         self
     }
 
@@ -184,6 +205,8 @@ impl Builder {
             connection: CONNECTION.to_owned(),
             limits: self.limits.clone(),
             grants: self.grants.clone(),
+            secrets: self.secrets.clone(),
+            http: self.http.clone(),
             config: self.config.clone(),
             concurrency: SubscriptionConfig::new(&*name, CONNECTION).concurrency,
             on_errors: Default::default(),

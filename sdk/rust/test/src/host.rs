@@ -113,6 +113,11 @@ impl TestHost {
         self.slot.current().inspection().clone()
     }
 
+    /// What the host counts and what the plugin counts by itself, as the runtime exports it.
+    pub fn metrics(&self) -> String {
+        self.host.stats().text()
+    }
+
     /// Publishes events in order and returns when all of them are in the log.
     ///
     /// # Errors

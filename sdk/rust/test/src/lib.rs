@@ -34,7 +34,9 @@ pub use sandbar_core::{Event, Header, Outgoing};
 pub use sandbar_pipeline::{
     DeadLetter as DeadLetterInfo, OnExhausted, Ordering, RetryPolicy, StatsSnapshot,
 };
-pub use sandbar_wasm::{Description, Grant, Inspection, Limits, LogLevel};
+pub use sandbar_wasm::{
+    AllowedHost, Description, Grant, HostPattern, HttpAccess, Inspection, Limits, LogLevel,
+};
 
 use std::path::{Path, PathBuf};
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::Instant};
 use wasmtime::component::{HasData, Linker};
 
+use super::secrets::Redactor;
 use crate::{
     PluginStats,
     bindings::wasi::logging::logging::{self, Host, Level},
@@ -89,6 +90,7 @@ pub(crate) struct PluginLog {
     plugin: String,
     sink: Arc<dyn LogSink>,
     stats: Arc<PluginStats>,
+    redactor: Arc<Redactor>,
     bucket: Mutex<Bucket>,
     /// Lines dropped since the last report.
     dropped: AtomicU64,
@@ -106,11 +108,13 @@ impl PluginLog {
         lines_per_second: u32,
         sink: Arc<dyn LogSink>,
         stats: Arc<PluginStats>,
+        redactor: Arc<Redactor>,
     ) -> Arc<Self> {
         Arc::new(Self {
             plugin: plugin.to_owned(),
             sink,
             stats,
+            redactor,
             bucket: Mutex::new(Bucket::full(lines_per_second, Instant::now())),
             dropped: AtomicU64::new(0),
         })
@@ -119,7 +123,8 @@ impl PluginLog {
     pub(crate) fn line(self: &Arc<Self>, level: LogLevel, context: &str, message: &str) {
         if self.bucket.lock().take(Instant::now()) {
             self.stats.log_lines.inc();
-            self.write(level, truncated(context, LONGEST_LINE), truncated(message, LONGEST_LINE));
+            let [context, message] = [context, message].map(|text| self.redactor.clean(text));
+            self.write(level, truncated(&context, LONGEST_LINE), truncated(&message, LONGEST_LINE));
             return;
         }
         self.stats.dropped_log_line();
@@ -129,6 +134,11 @@ impl PluginLog {
         if first && let Ok(runtime) = Handle::try_current() {
             runtime.spawn(Arc::clone(self).report());
         }
+    }
+
+    /// What is counted of the plugin.
+    pub(crate) fn stats(&self) -> &PluginStats {
+        &self.stats
     }
 
     async fn report(self: Arc<Self>) {

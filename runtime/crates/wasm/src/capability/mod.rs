@@ -6,8 +6,11 @@
 
 pub(crate) mod config;
 pub(crate) mod context;
+pub mod http;
 pub mod logging;
+pub mod metrics;
 pub(crate) mod publisher;
+pub mod secrets;
 pub(crate) mod state;
 pub(crate) mod wasi;
 
@@ -40,11 +43,17 @@ pub enum Grant {
     State,
     /// Publish in the middle of a call: `sandbar:events/publisher`.
     Publisher,
+    /// Counters and histograms of its own: `sandbar:events/metrics`.
+    Metrics,
+    /// `sandbar:events/secrets`, for the names in the table `secrets`.
+    Secrets,
+    /// `wasi:http/outgoing-handler`, to the hosts in `http.allow`.
+    Http,
 }
 
 impl Grant {
     /// Every grant there is.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Clocks,
         Self::Random,
         Self::Stdio,
@@ -52,9 +61,12 @@ impl Grant {
         Self::Wasi,
         Self::State,
         Self::Publisher,
+        Self::Metrics,
+        Self::Secrets,
+        Self::Http,
     ];
 
-    /// The name used in configuration.
+    /// Its name, in configuration and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Clocks => "clocks",
@@ -64,6 +76,18 @@ impl Grant {
             Self::Wasi => "wasi",
             Self::State => "state",
             Self::Publisher => "publisher",
+            Self::Metrics => "metrics",
+            Self::Secrets => "secrets",
+            Self::Http => "http",
+        }
+    }
+
+    /// The setting that gives it, where that is more than its name in the list `grants`.
+    pub fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::Secrets => Some(r#"secrets = { NAME = { env = "VARIABLE" } }"#),
+            Self::Http => Some(r#"http = { allow = ["HOST"] }"#),
+            _ => None,
         }
     }
 
@@ -79,21 +103,30 @@ impl fmt::Display for Grant {
     }
 }
 
-/// A name that is no grant.
+/// A name that is no grant, or one of a grant that takes more than its name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no capability that can be granted: use one of clocks, random, stdio, environment, \
-     wasi, state, publisher"
-)]
+#[error("{0:?} is no capability that can be granted by name: {instead}", instead = instead(.0))]
 pub struct UnknownGrant(pub String);
 
+fn instead(name: &str) -> String {
+    match Grant::ALL.into_iter().find(|grant| grant.as_str() == name).and_then(Grant::setting) {
+        Some(setting) => format!("write `{setting}`"),
+        None => {
+            let named = Grant::ALL.into_iter().filter(|grant| grant.setting().is_none());
+            let names: Vec<_> = named.map(Grant::as_str).collect();
+            format!("use one of {}", names.join(", "))
+        }
+    }
+}
+
+/// From its name in the list `grants`.
 impl FromStr for Grant {
     type Err = UnknownGrant;
 
     fn from_str(name: &str) -> Result<Self, UnknownGrant> {
         Self::ALL
             .into_iter()
-            .find(|grant| grant.as_str() == name)
+            .find(|grant| grant.as_str() == name && grant.setting().is_none())
             .ok_or_else(|| UnknownGrant(name.to_owned()))
     }
 }
@@ -118,6 +151,8 @@ use Needs::{Grant as Take, Nothing};
 const OFFERS: &[(&str, &str, Needs)] = &[
     ("sandbar:events/state", "0.1", Take(Grant::State)),
     ("sandbar:events/publisher", "0.1", Take(Grant::Publisher)),
+    ("sandbar:events/metrics", "0.1", Take(Grant::Metrics)),
+    ("sandbar:events/secrets", "0.1", Take(Grant::Secrets)),
     ("sandbar:events/", "0.1", Nothing),
     ("wasi:logging/logging", "0.1.0-draft", Nothing),
     ("wasi:config/store", "0.2.0-rc.1", Nothing),
@@ -141,6 +176,8 @@ const OFFERS: &[(&str, &str, Needs)] = &[
     ("wasi:cli/exit", "0.2", Take(Grant::Wasi)),
     ("wasi:filesystem/", "0.2", Take(Grant::Wasi)),
     ("wasi:sockets/", "0.2", Take(Grant::Wasi)),
+    ("wasi:http/types", "0.2", Take(Grant::Http)),
+    ("wasi:http/outgoing-handler", "0.2", Take(Grant::Http)),
 ];
 
 /// Links what is granted and nothing else.
@@ -155,6 +192,15 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Res
         publisher::add_to_linker(linker)?;
     }
     foreign::add_to_linker(linker)?;
+    if allows(grants, Grant::Metrics) {
+        metrics::add_to_linker(linker)?;
+    }
+    if allows(grants, Grant::Secrets) {
+        secrets::add_to_linker(linker)?;
+    }
+    if allows(grants, Grant::Http) {
+        http::add_to_linker(linker)?;
+    }
     wasi::add_to_linker(linker, grants)
 }
 
@@ -192,19 +238,24 @@ pub(crate) fn check(plugin: &str, imports: &[String], grants: &Grants) -> Result
     if missing.is_empty() {
         return Ok(());
     }
-    let line = line(grants.iter().copied().chain(missing.iter().map(|(_, grant)| *grant)));
+    let line = lines(grants, &missing);
     Err(LoadError::MissingGrants { plugin: plugin.to_owned(), missing, line })
 }
 
-/// The line of configuration that gives `grants`.
-fn line(grants: impl Iterator<Item = Grant>) -> String {
-    let mut grants: Grants = grants.collect();
-    if grants.contains(&Grant::Wasi) {
-        // it holds the others of WASI
-        grants.retain(|grant| *grant == Grant::Wasi || !grant.is_of_wasi());
+/// The lines of configuration that give what is `missing` to a plugin that has `granted`.
+fn lines(granted: &Grants, missing: &[(String, Grant)]) -> String {
+    let missing: Grants = missing.iter().map(|(_, grant)| *grant).collect();
+    let mut lines = Vec::new();
+    if missing.iter().any(|grant| grant.setting().is_none()) {
+        let mut named: Grants = granted.union(&missing).copied().collect();
+        let has_wasi = named.contains(&Grant::Wasi);
+        named.retain(|grant| grant.setting().is_none());
+        named.retain(|grant| *grant == Grant::Wasi || !(has_wasi && grant.is_of_wasi()));
+        let names: Vec<_> = named.iter().map(|grant| format!("\"{grant}\"")).collect();
+        lines.push(format!("grants = [{}]", names.join(", ")));
     }
-    let names: Vec<_> = grants.iter().map(|grant| format!("\"{grant}\"")).collect();
-    format!("grants = [{}]", names.join(", "))
+    lines.extend(missing.iter().filter_map(|grant| grant.setting().map(str::to_owned)));
+    lines.join("` and `")
 }
 
 fn offer(import: &str) -> Option<&'static (&'static str, &'static str, Needs)> {
@@ -278,9 +329,16 @@ mod tests {
     }
 
     #[test]
+    fn s3_wasi_holds_nothing_of_what_reaches_further() {
+        let ours = ["sandbar:events/metrics@0.1.1", "sandbar:events/secrets@0.1.1"];
+        insta::assert_snapshot!(refused(&ours, &[Grant::Wasi]), @r#"not granted: sandbar:events/metrics@0.1.1 (needs "metrics"), sandbar:events/secrets@0.1.1 (needs "secrets"); to allow it write `grants = ["wasi", "metrics"]` and `secrets = { NAME = { env = "VARIABLE" } }` in router.toml"#);
+        insta::assert_snapshot!(refused(&ours[1..], &[Grant::Metrics]), @r#"not granted: sandbar:events/secrets@0.1.1 (needs "secrets"); to allow it write `secrets = { NAME = { env = "VARIABLE" } }` in router.toml"#);
+    }
+
+    #[test]
     fn s3_an_unknown_import_cannot_be_granted() {
-        let imports = ["wasi:http/outgoing-handler@0.2.3", "wasi:clocks/wall-clock@0.3.0", "log"];
-        insta::assert_snapshot!(refused(&imports, &[Grant::Wasi]), @"imports wasi:http/outgoing-handler@0.2.3, wasi:clocks/wall-clock@0.3.0, log, which this host does not offer: build the plugin without it");
+        let imports = ["wasi:http/incoming-handler@0.2.3", "wasi:clocks/wall-clock@0.3.0", "log"];
+        insta::assert_snapshot!(refused(&imports, &[Grant::Wasi]), @"imports wasi:http/incoming-handler@0.2.3, wasi:clocks/wall-clock@0.3.0, log, which this host does not offer: build the plugin without it");
     }
 
     #[test]
@@ -307,8 +365,9 @@ mod tests {
     fn s3_every_grant_is_needed_by_some_interface_and_has_its_own_name() {
         for grant in Grant::ALL {
             assert!(OFFERS.iter().any(|(_, _, needs)| *needs == Take(grant)), "{grant}");
-            assert_eq!(grant.as_str().parse(), Ok(grant));
+            assert_eq!(grant.as_str().parse().ok(), grant.setting().is_none().then_some(grant));
         }
-        insta::assert_snapshot!("clock".parse::<Grant>().unwrap_err(), @r#""clock" is no capability that can be granted: use one of clocks, random, stdio, environment, wasi, state, publisher"#);
+        insta::assert_snapshot!("clock".parse::<Grant>().unwrap_err(), @r#""clock" is no capability that can be granted by name: use one of clocks, random, stdio, environment, wasi, state, publisher, metrics"#);
+        insta::assert_snapshot!("secrets".parse::<Grant>().unwrap_err(), @r#""secrets" is no capability that can be granted by name: write `secrets = { NAME = { env = "VARIABLE" } }`"#);
     }
 }

@@ -55,6 +55,11 @@ impl Wasi {
         table.set_max_capacity(MOST_RESOURCES);
         Self { context: None, table }
     }
+
+    /// Where all resources of the instance are.
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
 }
 
 impl WasiView for State {

@@ -67,10 +67,10 @@ async fn s3_inspection_names_the_grants_that_a_plugin_needs() {
 #[tokio::test]
 async fn s3_what_no_grant_gives_is_refused_by_name() {
     let bench = Bench::new();
-    let http = r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance))
+    let http = r#"(component (import "wasi:http/incoming-handler@0.2.0" (instance))
         (component $inner) (instance $h (instantiate $inner))
         (export "sandbar:events/handler@0.1.0" (instance $h)))"#;
-    insta::assert_snapshot!(bench.refused(component(http)).await, @"imports wasi:http/outgoing-handler@0.2.0, which this host does not offer: build the plugin without it");
+    insta::assert_snapshot!(bench.refused(component(http)).await, @"imports wasi:http/incoming-handler@0.2.0, which this host does not offer: build the plugin without it");
     let error = bench.host.inspect(component(http)).await.unwrap_err();
     assert!(matches!(error, LoadError::UnknownImport { .. }));
 }

@@ -21,11 +21,16 @@ pub fn program(name: &str) -> Bytes {
         let encoded = modules::component(&module);
         return encoded.unwrap_or_else(|e| panic!("{}: {e:#}", module.display())).into();
     }
+    program_of(&format!("program-{name}"))
+}
+
+/// A guest by the name of its file.
+pub fn program_of(name: &str) -> Bytes {
     let guests = env::var_os("SANDBAR_GUESTS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../guests")),
         PathBuf::from,
     );
-    let path = guests.join(format!("program-{name}.wasm"));
+    let path = guests.join(format!("{name}.wasm"));
     match fs::read(&path) {
         Ok(wasm) => wasm.into(),
         Err(e) => panic!("{}: {e}: run `make guests`", path.display()),

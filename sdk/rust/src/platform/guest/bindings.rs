@@ -63,3 +63,18 @@ pub mod batch {
         export_macro_name: "export_batch",
     });
 }
+
+/// A part of its own: `wasi:http` is no part of the contract, and most plugins have none of it.
+pub mod http {
+    wit_bindgen::generate!({
+        path: "../../wit/0.1.1",
+        inline: "
+            package sandbar:sdk;
+            world http {
+                import wasi:http/outgoing-handler@0.2.12;
+            }
+        ",
+        world: "sandbar:sdk/http",
+        generate_all,
+    });
+}
