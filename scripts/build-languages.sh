@@ -43,6 +43,8 @@ for language; do
       eval "$lines"
       plugin "$sdk" "github-router-$language" "examples/github-router-$language"
       plugin "$sdk" "crash-$language" "tests/languages/fixtures/crash-$language"
+      plugin "$sdk" "reach-$language" "tests/languages/fixtures/reach-$language"
+      case $language in python | js) plugin "$sdk" "fetch-$language" "tests/languages/fixtures/fetch-$language" ;; esac
       plugin "$sdk" "greeter-$language" begun --begin "$language" --sdk sdk
     )
   elif [ $? -eq 3 ]; then

@@ -262,5 +262,6 @@ _Noreturn void sandbar_panic_at(const char *file, int line, const char *format, 
 #endif
 
 #include "sandbar_json.h"
+#include "sandbar_reach.h"
 
 #endif

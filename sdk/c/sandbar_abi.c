@@ -7,32 +7,9 @@
 
 #include "sandbar_internal.h"
 
-#define IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
 #define EXPORT(name) __attribute__((export_name(name)))
-#define EVENTS(interface) "sandbar:events/" interface "@0.1.1"
 
 /* ---- layouts ---- */
-
-typedef struct {
-    const void *at;
-    uint32_t len;
-} list_t;
-
-typedef struct {
-    uint32_t there; /* one byte, then padding */
-    list_t list;
-} optional_t;
-
-typedef struct {
-    list_t name, value;
-} pair_t; /* a header too */
-
-typedef struct {
-    optional_t connection;
-    list_t topic;
-    optional_t key, payload;
-    list_t headers, attributes;
-} outgoing_t;
 
 typedef struct {
     optional_t connection;
@@ -168,8 +145,7 @@ static const char *text(list_t list)
 
 /* ---- to the host ---- */
 
-/* The host ends a plugin that hands it text that is no UTF-8. */
-static list_t put_text(sandbar_bytes_t bytes)
+list_t sandbar_put_text(sandbar_bytes_t bytes)
 {
     const char *end = bytes.data + bytes.len;
     char *mended = NULL;
@@ -186,14 +162,14 @@ static list_t put_text(sandbar_bytes_t bytes)
     return (list_t){mended ? mended : bytes.data, bytes.len};
 }
 
-static list_t put(const char *text)
+list_t sandbar_put(const char *text)
 {
-    return put_text(sandbar_text(text));
+    return sandbar_put_text(sandbar_text(text));
 }
 
 static optional_t put_optional(const char *text)
 {
-    return (optional_t){.there = text != NULL, .list = put(text)};
+    return (optional_t){.there = text != NULL, .list = sandbar_put(text)};
 }
 
 static optional_t put_bytes(sandbar_bytes_t bytes)
@@ -208,7 +184,7 @@ static list_t put_texts(const char *const *texts)
         count++;
     list_t *list = sandbar_arena(count * sizeof *list);
     for (size_t i = 0; i < count; i++)
-        list[i] = put(texts[i]);
+        list[i] = sandbar_put(texts[i]);
     return (list_t){list, count};
 }
 
@@ -225,16 +201,16 @@ metadata_t *export_describe(void)
         count++;
     pair_t *options = sandbar_arena(count * sizeof *options);
     for (size_t i = 0; i < count; i++)
-        options[i] = (pair_t){put(p->options[i].name), put(p->options[i].value)};
+        options[i] = (pair_t){sandbar_put(p->options[i].name), sandbar_put(p->options[i].value)};
     subscription = (subscription_t){
         .connection = put_optional(p->connection),
         .topics = put_texts(p->topics),
         .options = {options, count},
     };
     metadata = (metadata_t){
-        .name = put(p->name),
-        .version = put(p->version),
-        .description = put(p->description),
+        .name = sandbar_put(p->name),
+        .version = sandbar_put(p->version),
+        .description = sandbar_put(p->description),
         .subscriptions = {&subscription, 1},
         .publishes = put_texts(p->publishes),
         .config_schema = put_optional(p->config_schema),
@@ -275,7 +251,7 @@ init_result_t *export_init(void)
     read_log_level();
     sandbar_result_t said = sandbar_plugin.init ? sandbar_plugin.init() : SANDBAR_OK;
     preview1_flush();
-    result = (init_result_t){.failed = sandbar_failed(said), .message = put(said.message)};
+    result = (init_result_t){.failed = sandbar_failed(said), .message = sandbar_put(said.message)};
     kept = arena;
     kept_used = arena ? arena->used : 0;
     return &result;
@@ -298,19 +274,19 @@ sandbar_outgoing_t *sandbar_publish(const char *topic)
     return outputs[output_count++] = event;
 }
 
-static outgoing_t put_outgoing(const sandbar_outgoing_t *event)
+outgoing_t sandbar_put_outgoing(const sandbar_outgoing_t *event)
 {
     pair_t *headers = sandbar_arena(event->header_count * sizeof *headers);
     for (size_t i = 0; i < event->header_count; i++) {
         sandbar_header_t h = event->headers[i];
-        headers[i] = (pair_t){put(h.name), {h.value.data, h.value.len}};
+        headers[i] = (pair_t){sandbar_put(h.name), {h.value.data, h.value.len}};
     }
     pair_t *attributes = sandbar_arena(event->attribute_count * sizeof *attributes);
     for (size_t i = 0; i < event->attribute_count; i++)
-        attributes[i] = (pair_t){put(event->attributes[i].name), put(event->attributes[i].value)};
+        attributes[i] = (pair_t){sandbar_put(event->attributes[i].name), sandbar_put(event->attributes[i].value)};
     return (outgoing_t){
         .connection = put_optional(event->connection),
-        .topic = put(event->topic),
+        .topic = sandbar_put(event->topic),
         .key = put_bytes(event->key),
         .payload = put_bytes(event->payload),
         .headers = {headers, event->header_count},
@@ -325,24 +301,24 @@ static void put_result(handle_result_t *to, sandbar_result_t result)
     case SANDBAR_DONE: {
         outgoing_t *list = sandbar_arena(output_count * sizeof *list);
         for (size_t i = 0; i < output_count; i++)
-            list[i] = put_outgoing(outputs[i]);
+            list[i] = sandbar_put_outgoing(outputs[i]);
         to->published = (list_t){list, output_count};
         return;
     }
     case SANDBAR_RETRY:
         to->failure.kind = 0;
-        to->failure.retry.reason = put(result.message);
+        to->failure.retry.reason = sandbar_put(result.message);
         to->failure.retry.has_delay = result.delay_ms > 0;
         to->failure.retry.delay_ms = result.delay_ms;
         return;
     case SANDBAR_REJECT:
         to->failure.kind = 1;
-        to->failure.reject.code = put(result.code);
-        to->failure.reject.message = put(result.message);
+        to->failure.reject.code = sandbar_put(result.code);
+        to->failure.reject.message = sandbar_put(result.message);
         return;
     case SANDBAR_SKIP:
         to->failure.kind = 2;
-        to->failure.skip = put(result.message);
+        to->failure.skip = sandbar_put(result.message);
         return;
     case SANDBAR_DEFER:
         to->failure.kind = 3;
@@ -402,7 +378,7 @@ void export_handled(handle_result_t *result)
 const char *sandbar_config(const char *key)
 {
     uint32_t result[4];
-    list_t name = put(key);
+    list_t name = sandbar_put(key);
     import_config_get(name.at, name.len, result);
     list_t said = {(const void *)(uintptr_t)result[2], result[3]};
     if ((result[0] & 0xff) != 0) {
@@ -445,7 +421,7 @@ void sandbar_log(sandbar_log_level_t level, const char *format, ...)
         return;
     va_list arguments;
     va_start(arguments, format);
-    list_t message = put_text(sandbar_vformat(format, arguments));
+    list_t message = sandbar_put_text(sandbar_vformat(format, arguments));
     va_end(arguments);
     import_log(level, "plugin", 6, message.at, message.len);
 }

@@ -6,6 +6,39 @@
 
 #include "sandbar.h"
 
+#define IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
+#define EVENTS(interface) "sandbar:events/" interface "@0.1.1"
+
+/* ---- layouts of the canonical ABI ---- */
+
+typedef struct {
+    const void *at;
+    uint32_t len;
+} list_t;
+
+typedef struct {
+    uint32_t there; /* one byte, then padding */
+    list_t list;
+} optional_t;
+
+typedef struct {
+    list_t name, value;
+} pair_t; /* a header too */
+
+typedef struct {
+    optional_t connection;
+    list_t topic;
+    optional_t key, payload;
+    list_t headers, attributes;
+} outgoing_t;
+
+/* The host ends a plugin that hands it text that is no UTF-8. */
+list_t sandbar_put_text(sandbar_bytes_t bytes);
+list_t sandbar_put(const char *text);
+outgoing_t sandbar_put_outgoing(const sandbar_outgoing_t *event);
+
+/* ---- memory and texts ---- */
+
 /* Memory that lives as long as the event, not zeroed, with a NUL after it; aligned for
  * anything. */
 void *sandbar_arena(size_t size);

@@ -110,9 +110,14 @@ const resultWords = 10
 
 func published(outputs []Outgoing) unsafe.Pointer {
 	result := words(resultWords)
+	putList(result[2:], outgoing(outputs), len(outputs))
+	return unsafe.Pointer(unsafe.SliceData(result))
+}
+
+// outgoing lays out a list of events.
+func outgoing(outputs []Outgoing) []uint32 {
 	const size = 15
 	list := words(size * len(outputs))
-	putList(result[2:], list, len(outputs))
 	for i, output := range outputs {
 		record := list[size*i:]
 		putOptional(record[0:], []byte(output.Connection), output.Connection != "")
@@ -127,7 +132,7 @@ func published(outputs []Outgoing) unsafe.Pointer {
 		}
 		putPairs(record[13:], sorted(output.Attributes))
 	}
-	return unsafe.Pointer(unsafe.SliceData(result))
+	return list
 }
 
 func failed(failure error) unsafe.Pointer {

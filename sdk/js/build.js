@@ -2,7 +2,7 @@
 // runs it; the last line on standard output is a JSON object with the plugin's name.
 
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -17,8 +17,21 @@ import { HANDLER } from "./src/handler.js";
 const SDK = path.join(path.dirname(fileURLToPath(import.meta.url)), "src");
 /** Parts of the engine that import WASI, by the grant that an operator gives for them. */
 const FEATURES = ["stdio", "random", "clocks", "http", "fetch-event"];
-const GRANTS = ["stdio", "random", "clocks"];
+const GRANTS = ["stdio", "random", "clocks", "http"];
 const ENTRIES = ["handler.ts", "handler.js", "src/handler.ts", "src/handler.js"];
+
+/** What a plugin uses of the host's is imported; what it does not use is left out with the module that would. */
+const host = {
+  name: "host",
+  setup(build) {
+    const resolve = ({ path }) => ({
+      path: `sandbar:events/${path.slice("#host/".length)}@0.1.1`,
+      external: true,
+      sideEffects: false,
+    });
+    build.onResolve({ filter: /^#host\// }, resolve);
+  },
+};
 
 /** What the author can mend: shown without a stack. */
 class BuildError extends Error {}
@@ -44,11 +57,11 @@ async function build(dir, wit, out) {
   if (entry.endsWith(".ts")) checkTypes(dir);
   const definition = await definitionIn(dir, entry);
   const disableFeatures = without(facts.sandbar?.grants ?? []);
-  const bundled = await bundle(dir, glue(entry, facts, definition));
+  const { code, imports } = await bundle(dir, glue(entry, facts, definition));
   const sourcePath = path.join(scratch, "bundle.js");
-  writeFileSync(sourcePath, bundled);
-  const worldName = definition.handleBatch ? "batch-plugin" : "event-plugin";
-  const { component } = await componentize({ sourcePath, witPath: wit, worldName, disableFeatures });
+  writeFileSync(sourcePath, code);
+  const { witPath, worldName } = world(wit, imports, definition.handleBatch ? "batch-handler" : "handler");
+  const { component } = await componentize({ sourcePath, witPath, worldName, disableFeatures });
   writeFileSync(out, component);
   return (facts.name ?? path.basename(dir)).split("/").pop();
 }
@@ -130,19 +143,37 @@ function glue(entry, facts, definition) {
 }
 
 async function bundle(dir, contents) {
-  const { outputFiles } = await esbuild.build({
+  const { outputFiles, metafile } = await esbuild.build({
     ...common(dir),
     stdin: { contents, resolveDir: dir, sourcefile: "sandbar:entry" },
     outfile: path.join(dir, "bundle.js"),
+    plugins: [host],
     sourcemap: "external",
     sourcesContent: false,
+    metafile: true,
     write: false,
   });
   const [map, code] = outputFiles.sort((a, b) => b.path.length - a.path.length);
   const { sources, mappings } = JSON.parse(map.text);
   // no one looks for a mistake in the SDK's own frames
   const shown = sources.map((file) => (path.resolve(dir, file).startsWith(SDK + path.sep) ? null : file));
-  return `${code.text}\nglobalThis.__sandbarSourceMap = ${JSON.stringify({ sources: shown, mappings })};\n`;
+  const outputs = Object.values(metafile.outputs);
+  return {
+    code: `${code.text}\nglobalThis.__sandbarSourceMap = ${JSON.stringify({ sources: shown, mappings })};\n`,
+    imports: outputs.flatMap((output) => output.imports).map((imported) => imported.path),
+  };
+}
+
+/** The contract with one more world, of what the bundle imports: a component imports all of its world, used or not. */
+function world(wit, imports, handler) {
+  const witPath = path.join(scratch, "wit");
+  cpSync(wit, witPath, { recursive: true });
+  const lines = [
+    ...new Set(imports.map((name) => `  import ${name.match(/^sandbar:events\/(.*)@/)?.[1] ?? name};`)),
+    ...["plugin", "lifecycle", handler].map((name) => `  export ${name};`),
+  ];
+  appendFileSync(path.join(witPath, "types.wit"), `\nworld js-plugin {\n${lines.join("\n")}\n}\n`);
+  return { witPath, worldName: "js-plugin" };
 }
 
 function without(grants) {

@@ -9,9 +9,9 @@ export class Event {
     this.topic = topic;
     this.partition = fields.partition ?? 0;
     this.position = BigInt(fields.position ?? 0);
-    this.key = fields.key === undefined ? undefined : bytes(fields.key);
+    this.key = fields.key === undefined ? undefined : bytesOf(fields.key);
     this.payload = payload(fields);
-    this.headers = pairs(fields.headers).map(([name, value]) => ({ name, value: bytes(value) }));
+    this.headers = pairs(fields.headers).map(([name, value]) => ({ name, value: bytesOf(value) }));
     this.timestampMs = fields.timestampMs ?? 0;
     this.attempt = fields.attempt ?? 1;
     this.attributes = new Map(pairs(fields.attributes));
@@ -94,9 +94,9 @@ export class Outgoing {
   constructor(topic, fields = {}) {
     this.topic = topic;
     this.connection = fields.connection;
-    this.key = fields.key === undefined ? undefined : bytes(fields.key);
+    this.key = fields.key === undefined ? undefined : bytesOf(fields.key);
     this.payload = payload(fields);
-    this.headers = pairs(fields.headers).map(([name, value]) => ({ name, value: bytes(value) }));
+    this.headers = pairs(fields.headers).map(([name, value]) => ({ name, value: bytesOf(value) }));
     this.attributes = new Map(pairs(fields.attributes));
   }
 
@@ -118,10 +118,11 @@ export class Outgoing {
 function payload(fields) {
   if (fields.json !== undefined) return encoder.encode(JSON.stringify(fields.json));
   const given = fields.payload ?? fields.text;
-  return given === undefined ? undefined : bytes(given);
+  return given === undefined ? undefined : bytesOf(given);
 }
 
-function bytes(value) {
+/** Text is taken as UTF-8. */
+export function bytesOf(value) {
   if (typeof value === "string") return encoder.encode(value);
   if (value instanceof Uint8Array) return value;
   throw new TypeError(`${String(value)} is neither text nor a Uint8Array`);

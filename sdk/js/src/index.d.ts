@@ -233,3 +233,77 @@ export function defineHandler<R extends MaybePromise<Outputs>>(definition: Handl
 export function defineHandler<R extends MaybePromise<readonly (Outputs | Failure)[]>>(
   definition: BatchHandler<R>,
 ): Readonly<BatchHandler<R>>;
+
+export type StateErrorKind = "conflict" | "quota-exceeded" | "unavailable" | "other";
+export type PublishErrorKind = "denied" | "too-large" | "timeout" | "unavailable" | "other";
+
+/**
+ * Durable key-value state private to the plugin; the operator grants `state`. A call sees its own writes at once. They
+ * become visible to others, and durable, when the event is acknowledged, and vanish when the attempt fails.
+ */
+export namespace state {
+  /** A value, and its version for `compareAndSet`. */
+  export interface Entry {
+    readonly value: Uint8Array;
+    readonly version: bigint;
+  }
+  /** `ttl` in milliseconds; without it for good. */
+  export interface Options {
+    ttl?: number;
+  }
+  /** The store cannot do it now, or not at all. Not caught, it means another attempt, from clean state. */
+  export class StateError extends Retry {
+    readonly kind: StateErrorKind;
+  }
+  /** The value of `key`, if there is one. */
+  export function get(key: string): Uint8Array | undefined;
+  /** As `get`, as text. */
+  export function getText(key: string): string | undefined;
+  /** As `get`, read as JSON. */
+  export function getJson<T = any>(key: string): T | undefined;
+  /** The value of `key` and its version, if there is one. */
+  export function entry(key: string): Entry | undefined;
+  export function set(key: string, value: Bytes, options?: Options): void;
+  export function setJson(key: string, value: unknown, options?: Options): void;
+  /** Sets `key` if it still is as `expected` says, or still is not there for `undefined`; else `conflict`. */
+  export function compareAndSet(key: string, value: Bytes, expected: Entry | undefined, options?: Options): void;
+  /** Adds to a counter, 0 where there is none, and returns the sum as this call sees it. */
+  export function increment(key: string, by?: number): number;
+  function remove(key: string): void;
+  export { remove as delete };
+  /** All keys with the prefix, in byte order. */
+  export function keys(prefix?: string): Generator<string, void>;
+}
+
+/** Publish now, whatever the outcome of the call; the operator grants `publisher`. Prefer returning events. */
+export namespace publisher {
+  /** Some of the events may not be published. Not caught, it means another attempt. */
+  class PublishError extends Retry {
+    readonly kind: PublishErrorKind;
+  }
+  /** Returns once the broker has confirmed every event. */
+  function publish(...events: Outgoing[]): void;
+}
+
+/** Secrets that the operator granted to this plugin: the table `secrets` of `NAME.toml`. */
+export namespace secrets {
+  /** A secret that cannot be used. Worth a retry: the operator may grant it meanwhile. */
+  class SecretError extends Retry {}
+  /** The secret of that name, where it was granted. */
+  function get(name: string): Uint8Array | undefined;
+  /** The secret of that name as text; `SecretError` where it was not granted. */
+  function require(name: string): string;
+}
+
+/**
+ * Counters and histograms of the plugin's own, exported as `sandbar_plugin_user_NAME`; the operator grants `metrics`.
+ * What is counted is counted at once, also in an attempt that fails later.
+ */
+export namespace metrics {
+  /** Few values, not ids: what goes beyond the runtime's bounds is dropped and counted. */
+  type Labels = Readonly<Record<string, string | number | boolean>>;
+  /** Adds to a counter. */
+  function count(name: string, delta?: number, labels?: Labels): void;
+  /** Adds an observation to a histogram. */
+  function observe(name: string, value: number, labels?: Labels): void;
+}

@@ -41,6 +41,8 @@ const SDK_FILES: &[(&str, &str)] = sdk![
     "sandbar_json.c",
     "sandbar_json.h",
     "sandbar_json_write.c",
+    "sandbar_reach.c",
+    "sandbar_reach.h",
 ];
 
 pub(crate) fn sdk(checkout: Option<&Path>) -> String {

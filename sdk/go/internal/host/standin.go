@@ -14,6 +14,7 @@ type Facts struct {
 	Remaining                 time.Duration
 	Config                    map[string]string
 	Log                       func(level Level, context, message string)
+	Fake                      *Fake
 }
 
 var (

@@ -8,9 +8,15 @@ from typing import Any
 
 from componentize_py_types import Err, Ok
 from wit_world.exports import plugin as wit
-from wit_world.imports import context, store, types
+from wit_world.imports import context, store
 
-from . import _log, platform, plugin
+try:
+    from wit_world.imports import types
+except ImportError:
+    # where the types of HTTP are there too
+    from wit_world.imports import sandbar_events_types as types
+
+from . import _log, _reach, platform, plugin
 from .config import ConfigError
 from .event import Event, Header, Outgoing
 from .failure import Defer, Failure, Reject, Retry, Skip
@@ -21,7 +27,7 @@ _LONGEST = 2**64 - 1
 facts: dict[str, Any] = {}
 
 
-def start(sources: dict[str, str], *, clock: bool, **said: Any) -> None:
+def start(sources: dict[str, str], *, clock: bool, uses: list[str], **said: Any) -> None:
     """At build time, before the component's memory is kept."""
     facts.update(said)
     _log.capture(clock)
@@ -33,6 +39,7 @@ def start(sources: dict[str, str], *, clock: bool, **said: Any) -> None:
         plugin_version=context.plugin_version,
         connection=context.connection,
         remaining_ms=context.remaining_ms,
+        **_reach.parts(uses, _outgoing),
     )
 
 

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,10 +51,11 @@ def build(folder: Path, wit: Path, out: Path) -> str:
     module, root = _module(folder, settings)
     wasi = _wants_wasi(settings)
     plugin = _load(module, root)
+    uses = _uses(settings)
     with tempfile.TemporaryDirectory(prefix="sandbar-python-") as scratch:
         entry = Path(scratch, f"{_ENTRY}.py")
-        entry.write_text(_entry(module, root, plugin.batch, {"clock": wasi, **facts}))
-        world = "batch-plugin" if plugin.batch else "event-plugin"
+        entry.write_text(_entry(module, root, plugin.batch, {"clock": wasi, "uses": uses, **facts}))
+        wit, world = _world(wit, Path(scratch, "world"), plugin.batch, uses)
         paths = [root, Path(__file__).parent.parent, Path(scratch)]
         if wasi:
             _componentize(paths, wit, world, out)
@@ -66,6 +68,37 @@ def build(folder: Path, wit: Path, out: Path) -> str:
 #: `--stub-wasi` stubs whatever is called `wasi:`, the host's log and configuration too, so they
 #: have another name of the same length while the component is made.
 _WASI, _RENAMED = b"wasi:", b"xwas:"
+
+
+#: What a plugin may use, by the SDK's modules, and what it then imports.
+_INTERFACES = {
+    "http": "wasi:http/outgoing-handler@0.2.12",
+    "metrics": "metrics",
+    "publisher": "publisher",
+    "secrets": "secrets",
+    "state": "state",
+}
+
+
+def _uses(settings: dict[str, Any]) -> list[str]:
+    """The modules that the author's have imported, and those that are named."""
+    named = settings.get("uses", [])
+    if unknown := [name for name in named if name not in _INTERFACES]:
+        known = ", ".join(_INTERFACES)
+        raise BuildError(f"pyproject.toml: `[tool.sandbar] uses` has {unknown[0]!r}, known are {known}")
+    return [name for name in _INTERFACES if name in named or f"sandbar.{name}" in sys.modules]
+
+
+def _world(wit: Path, to: Path, batch: bool, uses: list[str]) -> tuple[Path, str]:
+    """The contract with one more world: a component imports all of its own, used or not."""
+    shutil.copytree(wit, to)
+    always = ["context", "wasi:logging/logging@0.1.0-draft", "wasi:config/store@0.2.0-rc.1"]
+    imports = [*always, *(_INTERFACES[use] for use in uses)]
+    exports = ["plugin", "lifecycle", "batch-handler" if batch else "handler"]
+    lines = [f"  import {name};" for name in imports] + [f"  export {name};" for name in exports]
+    text = (to / "types.wit").read_text()
+    (to / "types.wit").write_text("\n".join([text, "world python-plugin {", *lines, "}", ""]))
+    return to, "python-plugin"
 
 
 def _renamed(wit: Path, to: Path) -> Path:
