@@ -1,5 +1,7 @@
 //! The same plugin in every language.
 
+pub mod cost;
+
 use std::path::PathBuf;
 
 use sandbar_test::{Builder, TestHost, guest};

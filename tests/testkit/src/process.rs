@@ -153,14 +153,22 @@ impl Runtime {
         serde_json::from_str(&text).ok()
     }
 
+    /// GETs text, such as `/metrics`.
+    ///
+    /// # Errors
+    /// When the request fails.
+    pub fn text(&self, path: &str) -> Result<String> {
+        let mut reply = self.agent.get(format!("http://{}{path}", self.admin)).call()?;
+        ensure!(reply.status().is_success(), "GET {path}: {}", reply.status());
+        Ok(reply.body_mut().with_config().limit(BODY_LIMIT).read_to_string()?)
+    }
+
     /// GETs newline-delimited JSON from the admin API.
     ///
     /// # Errors
     /// When the request fails or a line is no JSON.
     pub fn get_lines(&self, path: &str) -> Result<Vec<Value>> {
-        let mut reply = self.agent.get(format!("http://{}{path}", self.admin)).call()?;
-        ensure!(reply.status().is_success(), "GET {path}: {}", reply.status());
-        let text = reply.body_mut().with_config().limit(BODY_LIMIT).read_to_string()?;
+        let text = self.text(path)?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
