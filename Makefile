@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all set-up themselves; see README.md.
-.PHONY: demo test sim chaos chaos-binaries storm languages lint fmt guests build clean
+.PHONY: demo test sim chaos chaos-binaries storm languages bench lint fmt guests build clean
 
 CARGO ?= cargo
 MINUTES ?= 3
@@ -45,6 +45,10 @@ storm: guests chaos-binaries
 languages: guests
 	scripts/build-languages.sh
 	$(CARGO) run --release -p sandbar-languages
+
+# What Sandbar costs, beside native references and peers: tables in target/bench/. QUICK=1, or ONLY=suite,suite.
+bench:
+	scripts/bench.sh
 
 lint:
 	$(CARGO) fmt --all --check
