@@ -225,8 +225,9 @@ impl Subscription {
             }
             Err(error) => {
                 for (owner, StateWrite { changes, mark }) in owners.into_iter().zip(writes) {
-                    let then = || Then::Write(Box::new(changes), mark);
-                    leaving[owner].as_mut().map(|l| l.then = then());
+                    if let Some(waits) = &mut leaving[owner] {
+                        waits.then = Then::Write(Box::new(changes), mark);
+                    }
                 }
                 Err(error.to_string())
             }

@@ -80,7 +80,7 @@ async fn t2_state_outputs_and_position_are_one_step_and_outlive_a_restart() {
     assert!(source.guarantees().atomic_state);
     take(&mut partition, 2).await;
     let first = settled(0, vec![Outgoing::new("out", "0")], vec![add("n", 1), put("k", "v")]);
-    partition.settle(&[first.clone()]).await.unwrap();
+    partition.settle(std::slice::from_ref(&first)).await.unwrap();
     // the same again is nothing new
     partition.settle(&[first]).await.unwrap();
     partition.settle(&[settled(1, vec![], vec![add("n", 10)])]).await.unwrap();

@@ -69,8 +69,8 @@ impl Generation {
     /// Largest batch that is worth passing to [`call`](Self::call).
     pub fn max_batch(&self) -> usize {
         match self.inspection.handler {
-            HandlerKind::Each | HandlerKind::Foreign(_) => EACH_AT_ONCE,
-            HandlerKind::Batch => BATCH_AT_ONCE,
+            HandlerKind::Batch if !self.template.calls_each_alone() => BATCH_AT_ONCE,
+            HandlerKind::Each | HandlerKind::Batch | HandlerKind::Foreign(_) => EACH_AT_ONCE,
         }
     }
 

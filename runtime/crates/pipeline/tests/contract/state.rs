@@ -195,6 +195,7 @@ async fn t3_of_two_lanes_that_replace_a_key_the_later_begins_again_and_loses_no_
         let again = history.began().len() as u64 - 6;
         assert!(again > 0, "they were handled side by side");
         assert_eq!(running.stats.state_conflicts.get(), again);
+        assert!(history.entries().iter().all(|entry| entry.attempt == 1));
         running.drain(SECOND).await.unwrap();
     }
 }
