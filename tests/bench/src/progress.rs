@@ -20,8 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn rate(total: u64, mut count: impl FnMut() -> Result<u64>) -> Result<f64> {
     let mut first: Option<(Instant, u64)> = None;
     let mut last = (Instant::now(), 0);
+    // when there was still nothing
+    let mut before = last;
     loop {
         let now = count()?;
+        if now == 0 {
+            before.0 = Instant::now();
+        }
         if now > last.1 {
             last = (Instant::now(), now);
             if first.is_none() && now >= total / 10 {
@@ -37,9 +42,9 @@ pub fn rate(total: u64, mut count: impl FnMut() -> Result<u64>) -> Result<f64> {
         );
         pause(EVERY);
     }
-    let (began, before) = first.unwrap_or(last);
-    ensure!(last.1 > before, "{total} events came all at once: too few to measure");
-    Ok((last.1 - before) as f64 / (last.0 - began).as_secs_f64())
+    // what came all at once, as few events do, has only its start to be measured from
+    let (began, had) = first.filter(|first| first.1 < last.1).unwrap_or(before);
+    Ok((last.1 - had) as f64 / (last.0 - began).as_secs_f64())
 }
 
 /// Asks every millisecond until there is an answer, and returns it.

@@ -16,8 +16,8 @@ const SMALL: Shape = Shape { payload: 100, keys: 10_000 };
 
 pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
     let backlogs: [(&str, usize); 2] = bench.pick(
-        [("10,000", 10_000), ("10,000,000", 10_000_000)],
-        [("1,000", 1_000), ("200,000", 200_000)],
+        [("100,000", 100_000), ("10,000,000", 10_000_000)],
+        [("10,000", 10_000), ("200,000", 200_000)],
     );
     for (name, events) in backlogs {
         let (backlog, peak, resident, handled) = hold(bench, events)?;
