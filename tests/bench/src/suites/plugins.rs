@@ -86,6 +86,10 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
          is what is not mapped from files (`RssAnon`), beyond a process with one plugin, after each has handled one event.",
     );
     section.note(
+        "On Kafka each plugin has a consumer and group of its own, so N plugins fetch what one does N times, and run N times \
+         the threads of librdkafka. A reader that all plugins of a topic share is not built.",
+    );
+    section.note(
         "Bytes fetched are those that the loopback interface received while the events of the throughput run were published \
          and read, all of the broker's traffic with it; the plugins publish nothing.",
     );
