@@ -8,7 +8,7 @@ use sandbar_pipeline::{
     Breaker, Dialect, OnDeadLetter, OnExhausted, Ordering, RetryPolicy, RetryTier,
     SubscriptionConfig, topic_matches,
 };
-use sandbar_wasm::Limits;
+use sandbar_wasm::{ForeignError, Limits, OnError, OnErrors};
 use toml::Spanned;
 
 use super::{
@@ -18,8 +18,8 @@ use super::{
     reach,
     settings::{
         BreakerSettings, DeadLetterSettings, DialectSetting, ExhaustedSetting, LimitSettings,
-        OnDeadLetterSetting, OrderingSetting, PluginSettings, RetrySettings, RetryThrough,
-        StartSetting,
+        OnDeadLetterSetting, OnErrorSetting, OnErrorSettings, OrderingSetting, PluginSettings,
+        RetrySettings, RetryThrough, StartSetting,
     },
     units::TopicPattern,
 };
@@ -73,6 +73,7 @@ pub(super) fn complete(
         secrets: reach::secrets(&s.secrets),
         http: reach::http(name, &s.http, layers)?,
         config: s.config.into_iter().map(|(key, value)| (key, value.0)).collect(),
+        on_error: on_error(&s.on_error),
         retry: retry(&s.retry),
         retry_tiers: new.retry_tiers(&s.retry, &input, ordering)?,
         dedup: s.dedup.window.map(|window| window.0).filter(|window| !window.is_zero()),
@@ -316,6 +317,20 @@ impl Completion<'_> {
 
 fn names(patterns: Option<Vec<TopicPattern>>) -> Vec<String> {
     patterns.unwrap_or_default().into_iter().map(|p| p.0).collect()
+}
+
+fn on_error(s: &OnErrorSettings) -> OnErrors {
+    let said = [
+        (ForeignError::Timeout, s.timeout),
+        (ForeignError::Connection, s.connection),
+        (ForeignError::PermissionDenied, s.permission_denied),
+        (ForeignError::Other, s.other),
+    ];
+    let answer = |setting| match setting {
+        OnErrorSetting::Retry => OnError::Retry,
+        OnErrorSetting::Reject => OnError::Reject,
+    };
+    said.into_iter().filter_map(|(case, setting)| Some((case, answer(setting?)))).collect()
 }
 
 fn retry(s: &RetrySettings) -> RetryPolicy {

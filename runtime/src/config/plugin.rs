@@ -10,7 +10,7 @@ use sandbar_core::{StartAt, reserved};
 use sandbar_pipeline::{
     Breaker, Dialect, OnDeadLetter, OnExhausted, Ordering, RetryPolicy, RetryTier,
 };
-use sandbar_wasm::{Grant, Limits};
+use sandbar_wasm::{Grant, Limits, OnErrors};
 
 use super::{HttpConfig, ROUTE, SecretSource, redacted, settings::DeliveryMode};
 
@@ -49,6 +49,8 @@ pub struct PluginConfig {
     pub http: Option<HttpConfig>,
     /// What it reads through `wasi:config`. May hold secrets.
     pub config: BTreeMap<String, String>,
+    /// What follows the errors of a component that was built for other hosts.
+    pub on_error: OnErrors,
     /// What follows a failed attempt.
     pub retry: RetryPolicy,
     /// The topics in which events wait for their next attempt, from short to long;

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use sandbar_core::StartAt;
 use sandbar_pipeline::{Dialect, OnDeadLetter, OnExhausted, Ordering, RetryPolicy};
-use sandbar_wasm::{Grant, Limits};
+use sandbar_wasm::{ForeignError, Grant, Limits, OnError};
 
 use super::*;
 
@@ -262,6 +262,20 @@ fn each_layer_wins_over_the_one_before_key_by_key() {
     assert_eq!(plugin.grants, [Grant::Clocks].into());
     let values = [("a", "defaults"), ("b", "plugin"), ("c", "3")];
     assert_eq!(plugin.config, values.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+}
+
+#[test]
+fn r3_what_follows_a_foreign_error_is_merged_error_by_error() {
+    let config =
+        parse("[defaults]\non-error = { other = \"reject\", timeout = \"reject\" }").unwrap();
+    let sidecar = "topics = [\"t\"]\non-error.timeout = \"retry\"";
+    let sidecar = config.sidecar(Path::new("p.toml"), sidecar).unwrap();
+    let plugin = config.plugin("p", &Declared::default(), Some(&sidecar)).unwrap();
+    let expected =
+        [(ForeignError::Timeout, OnError::Retry), (ForeignError::Other, OnError::Reject)];
+    assert_eq!(plugin.on_error, expected.into());
+    let error = config.sidecar(Path::new("p.toml"), "on-error.late = \"retry\"").unwrap_err();
+    assert!(error.to_string().contains("late"), "{error}");
 }
 
 #[test]

@@ -150,6 +150,7 @@ pub(super) fn same_subscription(a: &PluginConfig, b: &PluginConfig) -> bool {
         secrets: Default::default(),
         http: Default::default(),
         config: Default::default(),
+        on_error: Default::default(),
         start: Default::default(),
         dead_letter: DeadLetters { max_redrives: 0, ..c.dead_letter.clone() },
         ..c.clone()

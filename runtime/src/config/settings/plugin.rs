@@ -55,6 +55,8 @@ pub struct PluginSettings {
     pub http: HttpSettings,
     /// What the plugin reads through `wasi:config`.
     pub config: BTreeMap<String, ConfigText>,
+    /// What follows the errors of a component that was built for other hosts.
+    pub on_error: OnErrorSettings,
     /// What follows a failed attempt.
     pub retry: RetrySettings,
     /// What follows the last failed attempt.
@@ -65,6 +67,30 @@ pub struct PluginSettings {
     pub breaker: BreakerSettings,
     /// What one call may use.
     pub limits: LimitSettings,
+}
+
+/// `on-error = { .. }`, for components of `wasi:messaging` and `wasmcloud:messaging`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct OnErrorSettings {
+    /// After `timeout`; `retry` by default.
+    pub timeout: Option<OnErrorSetting>,
+    /// After `connection`; `retry` by default.
+    pub connection: Option<OnErrorSetting>,
+    /// After `permission-denied`; `reject` by default.
+    pub permission_denied: Option<OnErrorSetting>,
+    /// After any other error; `retry` by default.
+    pub other: Option<OnErrorSetting>,
+}
+
+/// What follows an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnErrorSetting {
+    /// Another attempt, by the retry policy.
+    Retry,
+    /// A dead letter at once.
+    Reject,
 }
 
 /// `retry = { .. }`.
