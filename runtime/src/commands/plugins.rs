@@ -163,6 +163,7 @@ async fn inspect(args: &InspectArgs, global: &Global) -> Result<()> {
             "delivery": c.delivery,
             "dedup-window": c.dedup.map(|window| humantime::format_duration(window).to_string()),
             "concurrency": c.concurrency,
+            "isolation": c.isolation,
             "max-in-flight": c.max_in_flight,
             "grants": c.grants,
             "secrets": c.secrets.iter().map(|(name, source)| (name, source.to_string())).collect::<BTreeMap<_, _>>(),

@@ -8,7 +8,7 @@ use sandbar_pipeline::{
     Breaker, Dialect, OnDeadLetter, OnExhausted, Ordering, RetryPolicy, RetryTier,
     SubscriptionConfig, topic_matches,
 };
-use sandbar_wasm::{ForeignError, Limits, OnError, OnErrors};
+use sandbar_wasm::{ForeignError, Isolation, Limits, OnError, OnErrors};
 use toml::Spanned;
 
 use super::{
@@ -17,9 +17,9 @@ use super::{
     layers::{Layer, mistake},
     reach,
     settings::{
-        BreakerSettings, DeadLetterSettings, DialectSetting, ExhaustedSetting, LimitSettings,
-        OnDeadLetterSetting, OnErrorSetting, OnErrorSettings, OrderingSetting, PluginSettings,
-        RetrySettings, RetryThrough, StartSetting,
+        BreakerSettings, DeadLetterSettings, DialectSetting, ExhaustedSetting, IsolationSetting,
+        LimitSettings, OnDeadLetterSetting, OnErrorSetting, OnErrorSettings, OrderingSetting,
+        PluginSettings, RetrySettings, RetryThrough, StartSetting,
     },
     units::TopicPattern,
 };
@@ -68,6 +68,11 @@ pub(super) fn complete(
         ordering,
         delivery: s.delivery.unwrap_or_default(),
         concurrency: s.concurrency.map_or(built_in.concurrency, Into::into),
+        isolation: match s.isolation {
+            Some(IsolationSetting::PerEvent) => Isolation::PerEvent,
+            Some(IsolationSetting::PerBatch) => Isolation::PerBatch,
+            Some(IsolationSetting::Warm) | None => Isolation::Warm,
+        },
         max_in_flight: s.max_in_flight.map_or(built_in.max_in_flight, Into::into),
         grants: s.grants.iter().flatten().filter_map(|g| g.get_ref().parse().ok()).collect(),
         secrets: reach::secrets(&s.secrets),

@@ -238,7 +238,7 @@ fn overlay(base: &mut PluginSettings, over: &PluginSettings) {
         };
     }
     keys!(base, over; enabled, connection, topics, publish, output_connection, group, start,
-        ordering, delivery, concurrency, max_in_flight, grants);
+        ordering, delivery, concurrency, isolation, max_in_flight, grants);
     keys!(base.on_error, over.on_error; timeout, connection, permission_denied, other);
     keys!(base.retry, over.retry; max_attempts, initial_delay, max_delay, multiplier, jitter,
         max_age, through);

@@ -10,7 +10,7 @@ use sandbar_core::{StartAt, reserved};
 use sandbar_pipeline::{
     Breaker, Dialect, OnDeadLetter, OnExhausted, Ordering, RetryPolicy, RetryTier,
 };
-use sandbar_wasm::{Grant, Limits, OnErrors};
+use sandbar_wasm::{Grant, Isolation, Limits, OnErrors};
 
 use super::{HttpConfig, ROUTE, SecretSource, redacted, settings::DeliveryMode};
 
@@ -39,6 +39,8 @@ pub struct PluginConfig {
     pub delivery: DeliveryMode,
     /// Events handled at once.
     pub concurrency: usize,
+    /// How long an instance lives.
+    pub isolation: Isolation,
     /// Unfinished events per partition before intake pauses.
     pub max_in_flight: usize,
     /// Capabilities beyond context, logging and config.

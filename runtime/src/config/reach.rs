@@ -183,6 +183,7 @@ impl PluginConfig {
             http: self.http.as_ref().map(HttpConfig::read).transpose()?,
             config: self.config.clone(),
             concurrency: self.concurrency,
+            isolation: self.isolation,
             on_errors: self.on_error.clone(),
             ..LoadSpec::new(&self.name)
         })

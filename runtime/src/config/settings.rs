@@ -17,8 +17,8 @@ pub use connection::{
 };
 pub use plugin::{
     BreakerSettings, DeadLetterSettings, DedupSettings, DeliveryMode, DialectSetting,
-    ExhaustedSetting, LimitSettings, OnDeadLetterSetting, OnErrorSetting, OnErrorSettings,
-    OrderingSetting, PluginSettings, RetrySettings, RetryThrough, StartSetting,
+    ExhaustedSetting, IsolationSetting, LimitSettings, OnDeadLetterSetting, OnErrorSetting,
+    OnErrorSettings, OrderingSetting, PluginSettings, RetrySettings, RetryThrough, StartSetting,
 };
 pub use reach::{AllowAtSetting, AllowSetting, HttpSettings, InjectSettings, SecretSettings};
 pub use route::{RouteEnd, RouteSettings, RouteStart};

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use sandbar_core::StartAt;
 use sandbar_pipeline::{Dialect, OnDeadLetter, OnExhausted, Ordering, RetryPolicy};
-use sandbar_wasm::{ForeignError, Grant, Limits, OnError};
+use sandbar_wasm::{ForeignError, Grant, Isolation, Limits, OnError};
 
 use super::*;
 
@@ -223,6 +223,7 @@ fn each_layer_wins_over_the_one_before_key_by_key() {
         dead-letter = { topic = "graves", on-exhausted = "halt" }
         limits = { memory = "128MiB", output-records = 7 }
         grants = ["clocks"]
+        isolation = "per-event"
         [config]
         c = 3
     "#;
@@ -230,6 +231,7 @@ fn each_layer_wins_over_the_one_before_key_by_key() {
     let declared = declared(&[
         ("concurrency", "2"),
         ("max-in-flight", "9"),
+        ("isolation", "per-batch"),
         ("retry.max-attempts", "2"),
         ("retry.jitter", "0.5"),
         ("dead-letter.topic", "suggested.dlq"),
@@ -237,6 +239,7 @@ fn each_layer_wins_over_the_one_before_key_by_key() {
     ]);
     let plugin = config.plugin("router", &declared, Some(&sidecar)).unwrap();
     assert_eq!((plugin.concurrency, plugin.max_in_flight), (3, 9));
+    assert_eq!(plugin.isolation, Isolation::PerEvent);
     assert_eq!(plugin.ordering, Ordering::Partition);
     assert_eq!(plugin.topics, ["in.v3"]);
     assert_eq!(plugin.start, StartAt::Latest);

@@ -149,6 +149,7 @@ pub(super) fn same_subscription(a: &PluginConfig, b: &PluginConfig) -> bool {
         grants: c.grants.iter().copied().filter(|grant| *grant == Grant::State).collect(),
         secrets: Default::default(),
         http: Default::default(),
+        isolation: Default::default(),
         config: Default::default(),
         on_error: Default::default(),
         start: Default::default(),

@@ -5,20 +5,20 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Failure, Json, extract::FromEvent};
+use crate::{Bytes, Failure, Json, Text, extract::FromEvent};
 
 /// A broker header. Names may repeat; the value is raw bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Header name.
-    pub name: String,
+    pub name: Text,
     /// Raw value; a broker's null value arrives as an empty one.
-    pub value: Vec<u8>,
+    pub value: Bytes,
 }
 
 impl Header {
     /// A header from anything that has a name and bytes.
-    pub fn new(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+    pub fn new(name: impl Into<Text>, value: impl Into<Bytes>) -> Self {
         Self { name: name.into(), value: value.into() }
     }
 
@@ -45,15 +45,15 @@ impl Header {
 #[non_exhaustive]
 pub struct Event {
     /// Topic, subject, queue or stream.
-    pub topic: String,
+    pub topic: Text,
     /// Partition or shard; 0 where the broker has none.
     pub partition: u32,
     /// Offset or stream sequence within the partition; 0 where the broker has none.
     pub position: u64,
     /// Partitioning or routing key.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
     /// `None` is a tombstone (a delete marker); an empty payload is `Some` of no bytes.
-    pub payload: Option<Vec<u8>>,
+    pub payload: Option<Bytes>,
     /// Headers in the broker's order.
     pub headers: Vec<Header>,
     /// Broker timestamp, milliseconds since the Unix epoch.
@@ -62,12 +62,12 @@ pub struct Event {
     pub attempt: u32,
     /// CloudEvents context attributes by bare name (`id`, `type`, `source`, ...) and
     /// host extras under `sandbar-*`.
-    pub attributes: Vec<(String, String)>,
+    pub attributes: Vec<(Text, Text)>,
 }
 
 impl Event {
     /// An event for a unit test: no key, no payload, position 0, first attempt.
-    pub fn new(topic: impl Into<String>) -> Self {
+    pub fn new(topic: impl Into<Text>) -> Self {
         Self {
             topic: topic.into(),
             partition: 0,
@@ -83,14 +83,14 @@ impl Event {
 
     /// The same event with a key.
     #[must_use]
-    pub fn with_key(mut self, key: impl Into<Vec<u8>>) -> Self {
+    pub fn with_key(mut self, key: impl Into<Bytes>) -> Self {
         self.key = Some(key.into());
         self
     }
 
     /// The same event with these bytes as its payload.
     #[must_use]
-    pub fn with_payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+    pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = Some(payload.into());
         self
     }
@@ -113,14 +113,14 @@ impl Event {
 
     /// The same event with one more header.
     #[must_use]
-    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+    pub fn with_header(mut self, name: impl Into<Text>, value: impl Into<Bytes>) -> Self {
         self.headers.push(Header::new(name, value));
         self
     }
 
     /// The same event with one more CloudEvents attribute.
     #[must_use]
-    pub fn with_attribute(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn with_attribute(mut self, name: impl Into<Text>, value: impl Into<Text>) -> Self {
         self.attributes.push((name.into(), value.into()));
         self
     }
@@ -186,7 +186,7 @@ impl Event {
 
     /// Value of the first header called `name`; letter case counts.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|h| h.name == name).map(|h| h.value.as_slice())
+        self.headers.iter().find(|h| h.name == name).map(|h| &*h.value)
     }
 
     /// As [`header`](Self::header), as text; `None` also where it is no UTF-8.
@@ -196,7 +196,7 @@ impl Event {
 
     /// The CloudEvents attribute or host extra called `name`.
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.attributes.iter().find(|(n, _)| n == name).map(|(_, v)| &**v)
     }
 
     /// Media type of the payload: the CloudEvents attribute `datacontenttype`, else

@@ -136,6 +136,13 @@ impl<T, E: fmt::Display> ResultExt<T> for Result<T, E> {
     }
 }
 
+/// As the host counts it. A longer delay than u64 milliseconds (584 million years) is as
+/// good as this one.
+#[cfg(any(target_arch = "wasm32", test))]
+pub(crate) fn millis(delay: Duration) -> u64 {
+    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

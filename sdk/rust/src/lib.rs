@@ -53,6 +53,9 @@
 //! whose error is a [`Failure`] or anything that turns into one. What it returns is
 //! published before the event is acknowledged; a failed attempt publishes nothing.
 //!
+//! Texts and bytes of events are [`Text`] and [`Bytes`]: read as `str` and `[u8]`, and moved
+//! from an event into an [`Outgoing`] without a copy.
+//!
 //! ```
 //! # extern crate sandbar_sdk as sandbar;
 //! use std::time::Duration;
@@ -144,6 +147,7 @@
 //! ```
 #![warn(missing_docs)]
 
+mod bytes;
 pub mod config;
 pub mod context;
 mod event;
@@ -154,6 +158,8 @@ mod json_path;
 pub mod metrics;
 mod outcome;
 mod outgoing;
+#[cfg(any(target_arch = "wasm32", test))]
+mod packed;
 mod platform;
 #[allow(missing_docs, reason = "for the attribute only")]
 mod plugin;
@@ -163,6 +169,7 @@ pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+pub use bytes::{Bytes, Text};
 pub use event::{Event, Header};
 pub use extract::{FromEvent, Json};
 pub use failure::{Failure, ResultExt};
@@ -177,6 +184,6 @@ pub use tracing;
 #[doc(hidden)]
 pub mod __private {
     #[cfg(target_arch = "wasm32")]
-    pub use crate::platform::{Export, base, batch, single};
+    pub use crate::platform::{Export, PackedEach, PackedWhole, base, batch, packed, single};
     pub use crate::plugin::{Batch, Description, IntoInit, Plugin, Single, check};
 }

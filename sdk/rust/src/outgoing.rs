@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use crate::{Failure, Header};
+use crate::{Bytes, Failure, Header, Text};
 
 /// An event to be published.
 ///
@@ -15,23 +15,23 @@ use crate::{Failure, Header};
 #[non_exhaustive]
 pub struct Outgoing {
     /// Name of a configured connection; `None` is the plugin's default output.
-    pub connection: Option<String>,
+    pub connection: Option<Text>,
     /// Destination topic; must be one that the plugin may publish to.
-    pub topic: String,
+    pub topic: Text,
     /// Partitioning or routing key.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
     /// `None` is a tombstone (a delete marker).
-    pub payload: Option<Vec<u8>>,
+    pub payload: Option<Bytes>,
     /// Headers, written as given.
     pub headers: Vec<Header>,
     /// CloudEvents attributes by bare name; the host writes them as the broker spells them.
-    pub attributes: Vec<(String, String)>,
+    pub attributes: Vec<(Text, Text)>,
 }
 
 impl Outgoing {
     /// An event for `topic` without key, headers and attributes. Until a payload is
     /// set it is a tombstone.
-    pub fn new(topic: impl Into<String>) -> Self {
+    pub fn new(topic: impl Into<Text>) -> Self {
         Self {
             connection: None,
             topic: topic.into(),
@@ -44,28 +44,28 @@ impl Outgoing {
 
     /// Publishes on the configured connection called `name`.
     #[must_use]
-    pub fn connection(mut self, name: impl Into<String>) -> Self {
+    pub fn connection(mut self, name: impl Into<Text>) -> Self {
         self.connection = Some(name.into());
         self
     }
 
     /// Sets the partitioning key.
     #[must_use]
-    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
+    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
         self.key = Some(key.into());
         self
     }
 
     /// Sets the payload.
     #[must_use]
-    pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+    pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = Some(payload.into());
         self
     }
 
     /// Sets the payload to text.
     #[must_use]
-    pub fn text(self, text: impl Into<String>) -> Self {
+    pub fn text(self, text: impl Into<Text>) -> Self {
         self.payload(text.into())
     }
 
@@ -80,14 +80,14 @@ impl Outgoing {
 
     /// Adds a header.
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+    pub fn header(mut self, name: impl Into<Text>, value: impl Into<Bytes>) -> Self {
         self.headers.push(Header::new(name, value));
         self
     }
 
     /// Adds a CloudEvents attribute (`type`, `source`, `subject`, ...).
     #[must_use]
-    pub fn attribute(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn attribute(mut self, name: impl Into<Text>, value: impl Into<Text>) -> Self {
         self.attributes.push((name.into(), value.into()));
         self
     }

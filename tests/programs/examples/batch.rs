@@ -11,6 +11,7 @@ use exports::sandbar::events::{
 
 struct Program;
 export!(Program);
+sandbar_programs::packed!(batch Program);
 
 impl plugin::Guest for Program {
     fn describe() -> Metadata {

@@ -6,6 +6,7 @@ use exports::sandbar::events::handler::{Event, Failure, Guest, Outgoing};
 
 struct Program;
 export!(Program);
+sandbar_programs::packed!(Program);
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

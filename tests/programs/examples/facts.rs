@@ -12,6 +12,7 @@ use wasi::config::store;
 
 struct Program;
 export!(Program);
+sandbar_programs::packed!(Program);
 
 impl plugin::Guest for Program {
     fn describe() -> Metadata {

@@ -7,6 +7,7 @@ use exports::sandbar::events::handler::{Event, Failure, Guest, Outgoing};
 
 struct Program;
 export!(Program);
+sandbar_programs::packed!(Program);
 
 use wasi::logging::logging::{Level, log};
 

@@ -6,6 +6,7 @@ use exports::sandbar::events::handler::{Event, Failure, Guest, Outgoing};
 
 struct Program;
 export!(Program);
+sandbar_programs::packed!(Program);
 
 impl Guest for Program {
     fn handle(event: Event) -> Result<Vec<Outgoing>, Failure> {

@@ -18,6 +18,7 @@ use wasi::{clocks::monotonic_clock::subscribe_duration, config::store};
 
 struct Program;
 export!(Program);
+sandbar_programs::packed!(Program);
 
 impl Guest for Program {
     fn handle(_: Event) -> Result<Vec<Outgoing>, Failure> {

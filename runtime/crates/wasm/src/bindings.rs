@@ -13,6 +13,7 @@ wasmtime::component::bindgen!({
             export sandbar:events/lifecycle@0.1.1;
             export sandbar:events/handler@0.1.1;
             export sandbar:events/batch-handler@0.1.1;
+            export sandbar:events/packed-handler@0.1.1;
         }
     ",
     world: "sandbar:host/served",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sandbar_core::{Call, ErrorClass, HandlerError, Header, Outcome, Outgoing, Verdict};
+use sandbar_frame::Failure;
 
 use crate::{
     Limits,
@@ -81,7 +82,7 @@ pub(crate) fn outcome(
         Ok(returned) => outputs(returned, limits, used)
             .map(|outputs| Ok(outputs.into()))
             .map_err(|hit| failure::output(&hit)),
-        Err(said) => Ok(Err(failed(said))),
+        Err(said) => Ok(Err(failed(borrowed(&said)))),
     }
 }
 
@@ -90,18 +91,30 @@ fn outputs(
     limits: &Limits,
     used: Used,
 ) -> Result<Vec<Outgoing>, LimitHit> {
-    let Used { records, bytes } = used.and(&returned);
+    let shapes = returned.iter().map(|o| (&*o.topic, o.headers.len() + o.attributes.len()));
+    within(limits, used.and(&returned), shapes)?;
+    Ok(returned.into_iter().map(outgoing).collect())
+}
+
+/// Whether one event may return so much, in events with these topics and so many headers and
+/// attributes.
+pub(crate) fn within<'a>(
+    limits: &Limits,
+    returned: Used,
+    shapes: impl IntoIterator<Item = (&'a str, usize)>,
+) -> Result<(), LimitHit> {
+    let Used { records, bytes } = returned;
     if records > limits.output_records {
         let limit = limits.output_records;
         return Err(LimitHit::OutputRecords { returned: records, limit });
     }
-    for event in &returned {
-        check_shape(&event.topic, event.headers.len() + event.attributes.len())?;
+    for (topic, headers) in shapes {
+        check_shape(topic, headers)?;
     }
     if bytes > limits.output_bytes {
         return Err(LimitHit::OutputBytes { returned: bytes, limit: limits.output_bytes });
     }
-    Ok(returned.into_iter().map(outgoing).collect())
+    Ok(())
 }
 
 /// Whether the topic, and the number of headers and attributes, are what a broker takes.
@@ -136,23 +149,36 @@ pub(crate) fn outgoing(returned: types::Outgoing) -> Outgoing {
     }
 }
 
+fn borrowed(said: &types::Failure) -> Failure<'_> {
+    match said {
+        types::Failure::Retry(hint) => {
+            Failure::Retry { reason: &hint.reason, delay_ms: hint.delay_ms }
+        }
+        types::Failure::Reject(reason) => {
+            Failure::Reject { code: &reason.code, message: &reason.message }
+        }
+        types::Failure::Skip(reason) => Failure::Skip { reason },
+        types::Failure::Defer(ms) => Failure::Defer { pause_ms: *ms },
+    }
+}
+
 /// The plugin's own word on why it did not process an event.
-fn failed(said: types::Failure) -> HandlerError {
+pub(crate) fn failed(said: Failure<'_>) -> HandlerError {
     let error = |verdict, message: &str| {
         HandlerError::new(ErrorClass::Handler, verdict, truncated(message, LONGEST_MESSAGE))
     };
     match said {
-        types::Failure::Retry(hint) => {
-            let after = hint.delay_ms.map(Duration::from_millis);
-            error(Verdict::Retry { after }, &hint.reason)
+        Failure::Retry { reason, delay_ms } => {
+            let after = delay_ms.map(Duration::from_millis);
+            error(Verdict::Retry { after }, reason)
         }
-        types::Failure::Reject(reason) => HandlerError {
-            code: truncated(&reason.code, LONGEST_CODE).to_owned(),
-            ..error(Verdict::Reject, &reason.message)
+        Failure::Reject { code, message } => HandlerError {
+            code: truncated(code, LONGEST_CODE).to_owned(),
+            ..error(Verdict::Reject, message)
         },
-        types::Failure::Skip(reason) => error(Verdict::Skip, &reason),
-        types::Failure::Defer(ms) => {
-            let pause = Duration::from_millis(ms);
+        Failure::Skip { reason } => error(Verdict::Skip, reason),
+        Failure::Defer { pause_ms } => {
+            let pause = Duration::from_millis(pause_ms);
             error(Verdict::Defer { pause }, "a dependency of the plugin is down")
         }
     }
@@ -199,8 +225,8 @@ mod tests {
 
     #[test]
     fn r3_a_rejection_keeps_its_code_within_bounds() {
-        let reason = types::RejectReason { code: "é".repeat(100), message: "m".into() };
-        let error = failed(types::Failure::Reject(reason));
+        let code = "é".repeat(100);
+        let error = failed(Failure::Reject { code: &code, message: "m" });
         assert_eq!(error.verdict, Verdict::Reject);
         assert_eq!(error.code, "é".repeat(64));
     }

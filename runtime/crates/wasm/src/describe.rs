@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sandbar_core::HandlerError;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout_at;
 use wasmtime::{
     Engine,
     component::{Component, Linker},
@@ -18,6 +17,7 @@ use crate::{
         logging::{self, PluginLog},
         secrets::Secrets,
     },
+    deadline::until,
     failure,
     instance::{arm, conclude, store},
     limits::{Budget, Limits, Meter},
@@ -88,11 +88,11 @@ pub(crate) async fn describe(
 
     let mut store = store(&pre, nobody(tick));
     let deadline = arm(&mut store, Budget::describe());
-    let made = timeout_at(deadline, pre.instantiate_async(&mut store)).await;
+    let made = until(deadline, pre.instantiate_async(&mut store)).await;
     let instance = conclude(&mut store, made).map_err(|e| failed(failure::of_host(e)))?;
     let guest = export.load(&mut store, &instance).map_err(misfit)?;
     let deadline = arm(&mut store, Budget::describe());
-    let said = timeout_at(deadline, guest.call_describe(&mut store)).await;
+    let said = until(deadline, guest.call_describe(&mut store)).await;
     let said = conclude(&mut store, said).map_err(|e| failed(failure::of_guest(e)))?;
     said.try_into()
 }

@@ -1,6 +1,7 @@
 //! From what wasmtime raises to what the pipeline is told (contract R4).
 
 use sandbar_core::{ErrorClass, HandlerError, Verdict};
+use sandbar_frame::Malformed;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -89,6 +90,12 @@ pub(crate) fn host(message: &str) -> HandlerError {
 pub(crate) fn batch_length(returned: usize, events: usize) -> HandlerError {
     let message = format!("handle-batch returned {returned} outcomes for {events} events");
     HandlerError { code: "batch-length".into(), ..again(ErrorClass::Handler, &message) }
+}
+
+/// The plugin returned bytes that are no frame of outcomes.
+pub(crate) fn packed_frame(malformed: &Malformed) -> HandlerError {
+    let message = format!("the plugin's frame of outcomes cannot be read: {malformed}");
+    HandlerError { code: "packed-frame".into(), ..again(ErrorClass::Output, &message) }
 }
 
 /// Traps and limits count as `retry` with the policy's delay.

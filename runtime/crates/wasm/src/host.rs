@@ -9,7 +9,7 @@ use wasmtime::{Engine, component::Linker};
 use crate::{
     Generation, HandlerKind, HostError, HostStats, Inspection, LoadError, LoadSpec, LogSink,
     TracingLog,
-    bindings::exports::sandbar::events::{batch_handler, handler, lifecycle},
+    bindings::exports::sandbar::events::{batch_handler, handler, lifecycle, packed_handler},
     cache::Cache,
     capability::{
         self, Grant, Grants,
@@ -135,15 +135,17 @@ impl Host {
             let (asked, max) = (spec.limits.memory, self.config.max_memory);
             return Err(LoadError::MemoryLimit { asked, max });
         }
-        let candidate = self.examine(wasm).await?;
+        let mut candidate = self.examine(wasm).await?;
+        let Inspection { handler, imports, exports, .. } = &mut candidate.inspection;
+        *handler = load::handler_kind(imports, exports, spec.packed_frames)?;
         let grants = spec.granted();
         capability::check(&spec.name, &candidate.wants, &grants)?;
-        let concurrency = spec.concurrency;
+        let LoadSpec { concurrency, isolation, .. } = spec;
         let template = Arc::new(self.link(&candidate, spec, grants)?);
         let redactor = Arc::clone(&template.facts.redactor);
         let first = Instance::new(Arc::clone(&template)).await.map_err(|e| smoke(e, &redactor))?;
         let inspection = candidate.inspection;
-        Ok(Arc::new(Generation::new(template, concurrency, first, inspection)))
+        Ok(Arc::new(Generation::new(template, concurrency, isolation, first, inspection)))
     }
 
     async fn examine(&self, wasm: Bytes) -> Result<Candidate, LoadError> {
@@ -177,6 +179,9 @@ impl Host {
             }
             HandlerKind::Foreign(it) => {
                 Entry::Foreign(foreign::Indices::new(it, &pre).map_err(misfit)?)
+            }
+            HandlerKind::Packed => {
+                Entry::Packed(packed_handler::GuestIndices::new(&pre).map_err(misfit)?)
             }
         };
         let lifecycle = exports_interface(&candidate.inspection.exports, LIFECYCLE)

@@ -2,18 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sandbar_core::{Call, Handled, HandlerError, Outcome};
-use tokio::time::{Instant, error::Elapsed, timeout_at};
+use bytes::Bytes;
+use sandbar_core::{Call, Handled, HandlerError, Outcome, StateChanges};
+use tokio::time::Instant;
 use wasmtime::{Store, UpdateDeadline, component::InstancePre};
 
 use crate::{
     Limits, OnErrors, PluginStats,
-    bindings::exports::sandbar::events::{batch_handler, handler, lifecycle},
+    bindings::exports::sandbar::events::{batch_handler, handler, lifecycle, packed_handler},
     capability::logging::PluginLog,
-    convert::{self, Lists},
+    convert::{self, Lists, Used},
+    deadline::{Late, until},
     failure,
     foreign::{self, Outbox},
     limits::{Budget, Meter},
+    packed,
     share::{Cores, Share},
     state::{Facts, State},
 };
@@ -21,7 +24,7 @@ use crate::{
 /// All that the instances of one generation have in common.
 pub(crate) struct Template {
     pub(crate) pre: InstancePre<State>,
-    pub(crate) entry: Entry<handler::GuestIndices, batch_handler::GuestIndices, foreign::Indices>,
+    pub(crate) entry: Indices,
     /// What follows the errors of a foreign component.
     pub(crate) on_errors: OnErrors,
     pub(crate) lifecycle: Option<lifecycle::GuestIndices>,
@@ -43,20 +46,35 @@ impl Template {
 
 /// How events get in: resolved once at load, calls only match.
 #[derive(Clone)]
-pub(crate) enum Entry<H, B, F> {
+pub(crate) enum Entry<H, B, P, F> {
     /// `handler`: one by one.
     Each(H),
     /// `batch-handler`: as they come.
     Batch(B),
+    /// `packed-handler`: as they come, in one list of bytes.
+    Packed(P),
     /// An interface of others: one by one.
     Foreign(F),
 }
 
+type Indices = Entry<
+    handler::GuestIndices,
+    batch_handler::GuestIndices,
+    packed_handler::GuestIndices,
+    foreign::Indices,
+>;
+type Guests = Entry<handler::Guest, batch_handler::Guest, packed_handler::Guest, foreign::Guest>;
+
+/// What a call did beside its outcomes: changes of state, and what counts as output already.
+type Did = (Option<Box<StateChanges>>, Used);
+
 /// One instance. After an error of [`handle`](Self::handle) it must not be used again.
 pub(crate) struct Instance {
     store: Store<State>,
-    entry: Entry<handler::Guest, batch_handler::Guest, foreign::Guest>,
+    entry: Guests,
     events: u64,
+    /// An outcome went against its limits.
+    spent: bool,
     /// Bytes of memory above which it is replaced.
     high_water: usize,
     template: Arc<Template>,
@@ -104,6 +122,13 @@ pub(crate) enum Blame {
     All,
 }
 
+impl Blame {
+    /// For what went wrong in a call that held all of `calls`.
+    fn one_of(calls: &[Call]) -> Self {
+        if calls.len() == 1 { Self::First } else { Self::Unknown }
+    }
+}
+
 impl Instance {
     /// Makes an instance and runs its `init`.
     pub(crate) async fn new(template: Arc<Template>) -> Result<Self, Stillborn> {
@@ -118,13 +143,14 @@ impl Instance {
         };
 
         let deadline = arm(&mut store, budget.clone());
-        let made = timeout_at(deadline, template.pre.instantiate_async(&mut store)).await;
+        let made = until(deadline, template.pre.instantiate_async(&mut store)).await;
         let instance = conclude(&mut store, made)
             .map_err(|e| Stillborn::Instantiate(count(failure::of_host(e))))?;
         let misfit = |e: wasmtime::Error| Stillborn::Misfit(format!("{e:#}"));
         let entry = match &template.entry {
             Entry::Each(it) => Entry::Each(it.load(&mut store, &instance).map_err(misfit)?),
             Entry::Batch(it) => Entry::Batch(it.load(&mut store, &instance).map_err(misfit)?),
+            Entry::Packed(it) => Entry::Packed(it.load(&mut store, &instance).map_err(misfit)?),
             Entry::Foreign(it) => {
                 store.data_mut().outbox = Outbox::new(&template.limits);
                 Entry::Foreign(it.load(&mut store, &instance).map_err(misfit)?)
@@ -133,7 +159,7 @@ impl Instance {
         if let Some(lifecycle) = &template.lifecycle {
             let guest = lifecycle.load(&mut store, &instance).map_err(misfit)?;
             let deadline = arm(&mut store, budget);
-            let done = timeout_at(deadline, guest.call_init(&mut store)).await;
+            let done = until(deadline, guest.call_init(&mut store)).await;
             conclude(&mut store, done)
                 .map_err(failure::of_guest)
                 .and_then(|said| said.map_err(|message| failure::init(&message)))
@@ -144,12 +170,13 @@ impl Instance {
         let used = store.data().meter.memory();
         // a guest that needs most of its memory to begin with must not be replaced each time
         let high_water = used + template.limits.memory.saturating_sub(used) / 4 * 3;
-        Ok(Self { store, entry, events: 0, high_water, template })
+        Ok(Self { store, entry, events: 0, spent: false, high_water, template })
     }
 
     /// Whether it has served long enough or holds too much memory.
     pub(crate) fn worn(&self) -> bool {
-        self.events >= self.template.limits.instance_events
+        self.spent
+            || self.events >= self.template.limits.instance_events
             || self.store.data().meter.memory() > self.high_water
     }
 
@@ -173,7 +200,7 @@ impl Instance {
                     let deadline = arm(&mut self.store, Budget::call(limits, 1));
                     self.store.data_mut().begin(std::slice::from_ref(call));
                     let run = guest.call_handle(&mut self.store, lists.event(call));
-                    let done = timeout_at(deadline, run).await;
+                    let done = until(deadline, run).await;
                     let (changes, used) = self.store.data_mut().end();
                     let outcome = conclude(&mut self.store, done)
                         .map_err(failure::of_guest)
@@ -188,29 +215,39 @@ impl Instance {
                 let deadline = arm(&mut self.store, Budget::call(limits, calls.len()));
                 self.store.data_mut().begin(calls);
                 let run = guest.call_handle_batch(&mut self.store, &events);
-                let done = timeout_at(deadline, run).await;
+                let done = until(deadline, run).await;
                 // where there is any, the batch is of one event
                 let (mut changes, used) = self.store.data_mut().end();
-                let blame = if calls.len() == 1 { Blame::First } else { Blame::Unknown };
                 let said = conclude(&mut self.store, done)
-                    .map_err(|e| self.broken(failure::of_guest(e), blame))?;
+                    .map_err(|e| self.broken(failure::of_guest(e), Blame::one_of(calls)))?;
                 if said.len() != calls.len() {
                     let error = failure::batch_length(said.len(), calls.len());
                     return Err(self.broken(error, Blame::All));
                 }
                 for one in said {
                     let outcome = convert::outcome(one, limits, used)
-                        .unwrap_or_else(|error| Err(self.broken(error, Blame::First).error));
+                        .unwrap_or_else(|error| Err(self.refused(error)));
                     let state = changes.take();
                     outcomes.push(outcome.map(|handled| Handled { state, ..handled }));
                 }
+            }
+            Entry::Packed(guest) => {
+                let frame = packed::events(calls);
+                let deadline = arm(&mut self.store, Budget::call(limits, calls.len()));
+                self.store.data_mut().begin(calls);
+                let run = guest.call_handle_packed(&mut self.store, &frame);
+                let done = until(deadline, run).await;
+                let did = self.store.data_mut().end();
+                let said = conclude(&mut self.store, done)
+                    .map_err(|e| self.broken(failure::of_guest(e), Blame::one_of(calls)))?;
+                self.unpack(&said.into(), calls, did, outcomes)?;
             }
             Entry::Foreign(guest) => {
                 for call in calls {
                     let deadline = arm(&mut self.store, Budget::call(limits, 1));
                     self.store.data_mut().begin(std::slice::from_ref(call));
                     let run = guest.call(&mut self.store, call, &template.on_errors);
-                    let done = timeout_at(deadline, run).await;
+                    let done = until(deadline, run).await;
                     let (changes, _) = self.store.data_mut().end();
                     let outcome = conclude(&mut self.store, done)
                         .map_err(|e| self.broken(failure::of_guest(e), Blame::First))?;
@@ -219,6 +256,46 @@ impl Instance {
             }
         }
         Ok(())
+    }
+
+    /// Takes over a frame of outcomes, all of it or nothing.
+    fn unpack(
+        &mut self,
+        frame: &Bytes,
+        calls: &[Call],
+        (mut changes, used): Did,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), Broken> {
+        let before = outcomes.len();
+        let malformed =
+            |this: &Self, e| this.broken(failure::packed_frame(&e), Blame::one_of(calls));
+        let mut said = packed::Outcomes::open(frame).map_err(|e| malformed(self, e))?;
+        if said.len() != calls.len() {
+            let error = failure::batch_length(said.len(), calls.len());
+            return Err(self.broken(error, Blame::All));
+        }
+        while let Some(one) = said.next(&self.template.limits, used) {
+            match one {
+                Ok(Ok(outcome)) => {
+                    // where there is any, the frame is of one event
+                    let state = changes.take();
+                    outcomes.push(outcome.map(|handled| Handled { state, ..handled }));
+                }
+                Ok(Err(error)) => outcomes.push(Err(self.refused(error))),
+                Err(e) => {
+                    outcomes.truncate(before);
+                    return Err(malformed(self, e));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One outcome of several went against its limits: the others count, and the instance
+    /// serves no longer.
+    fn refused(&mut self, error: HandlerError) -> HandlerError {
+        self.spent = true;
+        self.broken(error, Blame::First).error
     }
 
     fn broken(&self, error: HandlerError, blame: Blame) -> Broken {
@@ -261,12 +338,12 @@ pub(crate) fn arm(store: &mut Store<State>, budget: Budget) -> Instant {
 /// was, so the instance is broken then as well.
 pub(crate) fn conclude<T>(
     store: &mut Store<State>,
-    done: Result<wasmtime::Result<T>, Elapsed>,
+    done: Result<wasmtime::Result<T>, Late>,
 ) -> Result<T, failure::Raised> {
     store.data_mut().share.reset();
     match done {
         Ok(Ok(returned)) => Ok(returned),
         Ok(Err(error)) => Err(failure::Raised::by(error, store.data_mut().panic.take())),
-        Err(_) => Err(failure::Raised::late(store.data().meter.budget().clone())),
+        Err(Late) => Err(failure::Raised::late(store.data().meter.budget().clone())),
     }
 }

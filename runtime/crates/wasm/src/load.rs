@@ -25,6 +25,7 @@ use crate::{
 
 const HANDLER: &str = "sandbar:events/handler";
 const BATCH_HANDLER: &str = "sandbar:events/batch-handler";
+const PACKED_HANDLER: &str = "sandbar:events/packed-handler";
 /// The version of `sandbar:events` that is served.
 const SERVES: &str = "0.1";
 
@@ -49,10 +50,29 @@ pub struct LoadSpec {
     pub concurrency: usize,
     /// What follows the errors of a component that was built for other hosts.
     pub on_errors: OnErrors,
+    /// How long an instance lives.
+    pub isolation: Isolation,
+    /// Whether packed frames are used where the plugin takes them; else it is called as one
+    /// that does not.
+    pub packed_frames: bool,
     /// Where it keeps its state, should it be granted that.
     pub state: Option<StateSource>,
     /// By whom it publishes in the middle of a call, should it be granted that.
     pub publisher: Option<Arc<dyn Publisher>>,
+}
+
+/// How long an instance of a plugin lives: what events can leave behind for later ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// For many events, until it traps, hits a limit, or has served
+    /// [`Limits::instance_events`].
+    #[default]
+    Warm,
+    /// For the events that are handed over together.
+    PerBatch,
+    /// For one attempt at one event.
+    PerEvent,
 }
 
 impl fmt::Debug for LoadSpec {
@@ -80,6 +100,8 @@ impl LoadSpec {
             state: None,
             publisher: None,
             on_errors: OnErrors::new(),
+            isolation: Isolation::Warm,
+            packed_frames: true,
         }
     }
 }
@@ -107,6 +129,8 @@ pub enum HandlerKind {
     Each,
     /// `batch-handler`: many at a time.
     Batch,
+    /// `packed-handler`: many at a time, in one list of bytes.
+    Packed,
     /// An interface of others: one by one.
     #[serde(untagged)]
     Foreign(Foreign),
@@ -177,14 +201,11 @@ pub(crate) fn examine(
         .map(|(name, _)| name.to_owned())
         .collect();
     let exports: Vec<_> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
-    let handler = handler_kind(&imports, &exports)?;
+    let handler = handler_kind(&imports, &exports, true)?;
     let inspection = Inspection {
         digest: digest.to_hex().to_string(),
         size: wasm.len(),
-        api: match handler {
-            HandlerKind::Each | HandlerKind::Batch => SERVES,
-            HandlerKind::Foreign(foreign) => foreign.api(),
-        },
+        api: api(handler),
         handler,
         grants: capability::needed(wants.iter().map(String::as_str)),
         imports,
@@ -260,9 +281,24 @@ fn compile(
     }
 }
 
+/// The version of its interface that a plugin is served with.
+fn api(handler: HandlerKind) -> &'static str {
+    match handler {
+        HandlerKind::Each | HandlerKind::Batch | HandlerKind::Packed => SERVES,
+        HandlerKind::Foreign(foreign) => foreign.api(),
+    }
+}
+
 /// There are no optional exports: what is there decides.
-fn handler_kind(imports: &[String], exports: &[String]) -> Result<HandlerKind, LoadError> {
-    // the host prefers batches where a plugin exports both
+pub(crate) fn handler_kind(
+    imports: &[String],
+    exports: &[String],
+    packed_frames: bool,
+) -> Result<HandlerKind, LoadError> {
+    // the host prefers what is cheapest where a plugin exports several
+    if packed_frames && exports_interface(exports, PACKED_HANDLER) {
+        return Ok(HandlerKind::Packed);
+    }
     if exports_interface(exports, BATCH_HANDLER) {
         return Ok(HandlerKind::Batch);
     }

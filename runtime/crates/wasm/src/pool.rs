@@ -52,8 +52,6 @@ impl Lease<'_> {
     /// because it trapped, hit a limit, or because the call was dropped, is gone:
     /// nothing can be known of its memory (contract S1).
     pub(crate) fn give_back(&self, instance: Instance) {
-        if !instance.worn() {
-            self.pool.idle.lock().push(instance);
-        }
+        self.pool.idle.lock().push(instance);
     }
 }

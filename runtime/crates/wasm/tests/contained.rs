@@ -28,6 +28,9 @@ use sandbar_wasm::{Generation, Grant, Host, HostConfig, LoadSpec, LogLine, LogSi
 
 use support::{call, program, run};
 
+#[allow(dead_code, reason = "here the host chooses")]
+const PACKED: bool = true;
+
 /// Bytes that may stay: allocators keep some, and the pool keeps slots resident.
 const SLACK: usize = 48 << 20;
 

@@ -43,6 +43,9 @@ pub struct PluginSettings {
     pub delivery: Option<DeliveryMode>,
     /// Events handled at once; 8 by default.
     pub concurrency: Option<NonZeroUsize>,
+    /// How long an instance lives, and so what one event can leave behind for the next;
+    /// `warm` by default.
+    pub isolation: Option<IsolationSetting>,
     /// Unfinished events per partition before intake pauses; 1024 by default.
     pub max_in_flight: Option<NonZeroUsize>,
     /// Capabilities beyond context, logging and config: `clocks`, `random`, ...
@@ -207,6 +210,18 @@ pub enum OrderingSetting {
     Partition,
     /// None.
     None,
+}
+
+/// How long an instance of a plugin lives.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum IsolationSetting {
+    /// For many events, until it traps or hits a limit.
+    Warm,
+    /// For the events that are handed over together.
+    PerBatch,
+    /// For one attempt at one event.
+    PerEvent,
 }
 
 /// What becomes of an event whose attempts are used up.

@@ -28,10 +28,12 @@ fn plugin(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStream>
     let description = description(&args, &krate);
     let init = init(&args, &krate);
     let name = &function.sig.ident;
-    let (call, world, export) = if args.batch {
-        (batch_call(name, &signature, &krate), quote!(batch), quote!(export_batch))
+    let (call, world, export, packed) = if args.batch {
+        let call = batch_call(name, &signature, &krate);
+        (call, quote!(batch), quote!(export_batch), quote!(PackedWhole))
     } else {
-        (single_call(name, &signature, &krate), quote!(single), quote!(export_single))
+        let call = single_call(name, &signature, &krate);
+        (call, quote!(single), quote!(export_single), quote!(PackedEach))
     };
     Ok(quote! {
         const _: () = {
@@ -55,6 +57,12 @@ fn plugin(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStream>
             #[cfg(target_arch = "wasm32")]
             #krate::__private::#world::#export!(
                 __Export with_types_in #krate::__private::#world
+            );
+            #[cfg(target_arch = "wasm32")]
+            type __Packed = #krate::__private::#packed<__Plugin>;
+            #[cfg(target_arch = "wasm32")]
+            #krate::__private::packed::export_packed!(
+                __Packed with_types_in #krate::__private::packed
             );
         };
     })

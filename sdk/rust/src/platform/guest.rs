@@ -10,8 +10,8 @@ mod state;
 
 use std::time::Duration;
 
-pub use bindings::{base, batch, single};
-pub use export::Export;
+pub use bindings::{base, batch, packed, single};
+pub use export::{Export, PackedEach, PackedWhole};
 pub(crate) use http::send;
 pub(crate) use publisher::publish;
 pub(crate) use state::*;

@@ -201,7 +201,6 @@ impl Builder {
         let spec = LoadSpec {
             state: bus.state().map(|store| StateSource { store, group, now_ms }),
             publisher,
-            name: name.clone(),
             connection: CONNECTION.to_owned(),
             limits: self.limits.clone(),
             grants: self.grants.clone(),
@@ -209,7 +208,7 @@ impl Builder {
             http: self.http.clone(),
             config: self.config.clone(),
             concurrency: SubscriptionConfig::new(&*name, CONNECTION).concurrency,
-            on_errors: Default::default(),
+            ..LoadSpec::new(&name)
         };
         let generation = host.load(wasm.into(), spec.clone()).await.with_context(cannot_load)?;
         let subscription = self.subscription(&name, generation.description())?;

@@ -32,6 +32,7 @@ use wasi::{
 
 struct Program;
 export!(Program);
+sandbar_programs::packed!(Program);
 
 impl plugin::Guest for Program {
     fn describe() -> Metadata {

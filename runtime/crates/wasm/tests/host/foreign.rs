@@ -14,7 +14,7 @@ const RETRY: Verdict = Verdict::Retry { after: None };
 async fn program_wasi_messaging() {
     let bench = Bench::new();
     let plugin = bench.load("wasi-messaging").await;
-    assert_eq!(plugin.max_batch(), 16);
+    assert_eq!(plugin.max_batch(), 1, "nothing is known of how long it takes");
     let mut event = call("some text");
     event.event.key = Some("k".into());
     let returned = run(&plugin, event).await.unwrap().outputs.remove(0);

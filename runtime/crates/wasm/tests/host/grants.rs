@@ -61,7 +61,8 @@ async fn s3_inspection_names_the_grants_that_a_plugin_needs() {
     assert!(inspection.imports.iter().any(|i| i == "wasi:clocks/monotonic-clock@0.2.0"));
     let inspection = bench.host.inspect(program("echo")).await.unwrap();
     assert!(inspection.grants.is_empty());
-    assert_eq!(inspection.exports, ["sandbar:events/handler@0.1.0"]);
+    let exports = ["sandbar:events/handler@0.1.0", "sandbar:events/packed-handler@0.1.1"];
+    assert_eq!(inspection.exports, exports);
 }
 
 #[tokio::test]

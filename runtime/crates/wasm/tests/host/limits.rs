@@ -7,8 +7,8 @@ use sandbar_core::ErrorClass;
 use sandbar_wasm::{Generation, Grant, LoadSpec};
 
 use crate::{
-    hostile::harms_only_its_own_event,
-    support::{Bench, call, fails, only, run},
+    beside::harms_only_its_own_event,
+    support::{Bench, call, fails, only, program, run},
 };
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn r4_panics() {
     let (bench, error) = harms_only_its_own_event("panics", |_| {}).await;
     assert_eq!(error.class, ErrorClass::Trap);
     insta::assert_snapshot!(error.message, @"
-    panicked at tests/programs/examples/panics.rs:27:5:
+    panicked at tests/programs/examples/panics.rs:28:5:
     cannot go on at 7
     ");
     let backtrace = error.backtrace.unwrap();
@@ -116,7 +116,9 @@ async fn s2_too_many_bytes() {
 #[tokio::test]
 async fn s2_amplifies() {
     let bench = Bench::new();
-    let error = fails(&*bench.load("amplifies").await, "").await;
+    let amplifies = LoadSpec::new("amplifies");
+    let amplifies = bench.host.load(program("amplifies"), amplifies).await.unwrap();
+    let error = fails(&amplifies, "").await;
     assert_eq!(error.class, ErrorClass::Output);
     insta::assert_snapshot!(error.message, @"passed far more to the host than it may (limits.output-bytes)");
 }

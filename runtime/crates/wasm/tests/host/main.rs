@@ -1,7 +1,13 @@
 //! The host against real components: the plain, odd and hostile guest programs of
-//! `tests/programs`, the modules there as they are and the rest as built by `make guests`.
+//! `tests/programs`, the modules there as they are and the rest as built by `make guests`,
+//! called through their portable exports. `tests/packed` runs most of these tests through
+//! packed frames.
+
+/// Whether programs are called through packed frames.
+const PACKED: bool = false;
 
 mod batches;
+mod beside;
 mod cache;
 mod chaos;
 mod compatibility;

@@ -9,11 +9,9 @@ fn every_program_has_exactly_one_test() {
         let files = fs::read_dir(here.join(folder)).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|file| file.extension().is_some_and(|e| e == kind)).collect()
     };
-    let tests: String = [files("tests/host", "rs"), files("tests/host/hostile", "rs")]
-        .iter()
-        .flatten()
-        .map(|file| fs::read_to_string(file).unwrap())
-        .collect();
+    let folders = ["tests/host", "tests/host/hostile", "tests/packed"];
+    let tests = folders.map(|folder| files(folder, "rs"));
+    let tests: String = tests.iter().flatten().map(|f| fs::read_to_string(f).unwrap()).collect();
     // `async fn s1_loops()`, `async fn program_echo()`
     let tests_of = |program: &str| {
         let ending = format!("_{}()", program.replace('-', "_"));

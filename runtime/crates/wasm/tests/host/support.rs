@@ -9,10 +9,10 @@ use std::{
 use bytes::Bytes;
 use sandbar_core::{Call, Event, HandlerError, Outcome, Outgoing};
 use sandbar_wasm::{
-    Generation, Host, HostConfig, LoadError, LoadSpec, LogLine, LogSink, PluginStats,
+    Generation, HandlerKind, Host, HostConfig, LoadError, LoadSpec, LogLine, LogSink, PluginStats,
 };
 
-use crate::modules;
+use crate::{PACKED, modules};
 
 /// A guest program: a module written by hand, or one built by `make guests`.
 pub fn program(name: &str) -> Bytes {
@@ -87,10 +87,14 @@ impl Bench {
         name: &str,
         change: impl FnOnce(&mut LoadSpec),
     ) -> Arc<Generation> {
-        let mut spec = LoadSpec::new(name);
+        let mut spec = LoadSpec { packed_frames: PACKED, ..LoadSpec::new(name) };
         change(&mut spec);
         match self.host.load(program(name), spec).await {
-            Ok(generation) => generation,
+            Ok(generation) => {
+                let packed = generation.inspection().handler == HandlerKind::Packed;
+                assert_eq!(packed, PACKED, "{name} is called in the way that is to be tested");
+                generation
+            }
             Err(e) => panic!("{name} does not load: {e}"),
         }
     }

@@ -1,9 +1,9 @@
 //! Generated from `wit/0.1.1`.
 //!
-//! A plugin's world is made of two parts that wit-component joins again: `base` has
-//! the imports, `plugin` and `lifecycle`, and either `single` or `batch` the handler.
-//! Together they are `event-plugin` or `batch-plugin`; generating those two would
-//! define the exports that they share twice.
+//! A plugin's world is made of three parts that wit-component joins again: `base` has the
+//! imports, `plugin` and `lifecycle`, either `single` or `batch` the portable handler, and
+//! `packed` the fast path. Together they are `packed-plugin` or `packed-batch-plugin`;
+//! generating those two would define the exports that they share twice.
 #![allow(unsafe_code, reason = "the canonical ABI passes raw pointers; wit-bindgen writes this")]
 #![allow(missing_docs, reason = "generated; authors see the SDK's own types")]
 
@@ -76,5 +76,20 @@ pub mod http {
         ",
         world: "sandbar:sdk/http",
         generate_all,
+    });
+}
+
+pub mod packed {
+    wit_bindgen::generate!({
+        path: "../../wit/0.1.1",
+        inline: "
+            package sandbar:sdk;
+            world packed {
+                export sandbar:events/packed-handler@0.1.1;
+            }
+        ",
+        world: "sandbar:sdk/packed",
+        pub_export_macro: true,
+        export_macro_name: "export_packed",
     });
 }

@@ -1,23 +1,20 @@
 //! Between the SDK's types and the boundary's. Strings and lists are moved, never copied.
 
 use super::base::sandbar::events::types as wit;
-use crate::{Event, Failure, Header, Outcome, Outgoing};
+use crate::{Event, Failure, Header, Outcome, Outgoing, Text, failure::millis};
 
 pub(super) fn event(event: wit::Event) -> Event {
+    let attribute = |(n, v): (String, String)| (Text::from(n), Text::from(v));
     Event {
-        topic: event.topic,
+        topic: event.topic.into(),
         partition: event.partition,
         position: event.position,
-        key: event.key,
-        payload: event.payload,
-        headers: event
-            .headers
-            .into_iter()
-            .map(|h| Header { name: h.name, value: h.value })
-            .collect(),
+        key: event.key.map(Into::into),
+        payload: event.payload.map(Into::into),
+        headers: event.headers.into_iter().map(|h| Header::new(h.name, h.value)).collect(),
         timestamp_ms: event.timestamp_ms,
         attempt: event.attempt,
-        attributes: event.attributes,
+        attributes: event.attributes.into_iter().map(attribute).collect(),
     }
 }
 
@@ -29,14 +26,14 @@ pub(super) fn outcome(outcome: Outcome) -> Result<Vec<wit::Outgoing>, wit::Failu
 }
 
 pub(super) fn outgoing(event: Outgoing) -> wit::Outgoing {
-    let header = |h: Header| wit::Header { name: h.name, value: h.value };
+    let header = |h: Header| wit::Header { name: h.name.into(), value: h.value.into() };
     wit::Outgoing {
-        connection: event.connection,
-        topic: event.topic,
-        key: event.key,
-        payload: event.payload,
+        connection: event.connection.map(Into::into),
+        topic: event.topic.into(),
+        key: event.key.map(Into::into),
+        payload: event.payload.map(Into::into),
         headers: event.headers.into_iter().map(header).collect(),
-        attributes: event.attributes,
+        attributes: event.attributes.into_iter().map(|(n, v)| (n.into(), v.into())).collect(),
     }
 }
 
@@ -51,9 +48,4 @@ fn failure(failure: Failure) -> wit::Failure {
         Failure::Skip { reason } => wit::Failure::Skip(reason),
         Failure::Defer { pause } => wit::Failure::Defer(millis(pause)),
     }
-}
-
-/// A longer time than u64 milliseconds (584 million years) is as good as this one.
-pub(super) fn millis(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,9 +9,13 @@ use super::{
     },
     batch::exports::sandbar::events::batch_handler,
     convert, logging,
+    packed::exports::sandbar::events::packed_handler,
     single::exports::sandbar::events::handler,
 };
-use crate::plugin::{Batch, Plugin, Single};
+use crate::{
+    packed,
+    plugin::{Batch, Plugin, Single},
+};
 
 /// Implements a plugin's exports.
 pub struct Export<P>(PhantomData<P>);
@@ -48,10 +52,28 @@ impl<P: Single> handler::Guest for Export<P> {
     }
 }
 
+/// Implements the packed export of a plugin that handles events one by one.
+pub struct PackedEach<P>(PhantomData<P>);
+
+impl<P: Single> packed_handler::Guest for PackedEach<P> {
+    fn handle_packed(events: Vec<u8>) -> Vec<u8> {
+        packed::each(events, P::handle)
+    }
+}
+
 impl<P: Batch> batch_handler::Guest for Export<P> {
     fn handle_batch(events: Vec<wit::Event>) -> Vec<Result<Vec<wit::Outgoing>, wit::Failure>> {
         let events = events.into_iter().map(convert::event).collect();
         P::handle_batch(events).into_iter().map(convert::outcome).collect()
+    }
+}
+
+/// Implements the packed export of a plugin that handles many events at a time.
+pub struct PackedWhole<P>(PhantomData<P>);
+
+impl<P: Batch> packed_handler::Guest for PackedWhole<P> {
+    fn handle_packed(events: Vec<u8>) -> Vec<u8> {
+        packed::whole(events, P::handle_batch)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{
-    base::sandbar::events::state::{self as host, StateError as Trouble},
-    convert::millis,
+use super::base::sandbar::events::state::{self as host, StateError as Trouble};
+use crate::{
+    failure::millis,
+    state::{Entry, StateError, Version},
 };
-use crate::state::{Entry, StateError, Version};
 
 fn error(trouble: Trouble) -> StateError {
     match trouble {

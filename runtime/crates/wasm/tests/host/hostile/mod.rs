@@ -11,47 +11,14 @@ mod reallocs;
 mod returns;
 mod starts;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use sandbar_core::{HandlerError, Verdict};
 use sandbar_wasm::{Grant, LoadSpec};
 
-use crate::support::{Bench, again, call, fails, only, program, run};
-
-/// Runs a hostile program beside a neighbour. The neighbour must get its turns while
-/// the hostile event runs and keep its instance; the hostile plugin's next event must
-/// go well on a fresh instance.
-pub async fn harms_only_its_own_event(
-    name: &str,
-    change: impl FnOnce(&mut LoadSpec),
-) -> (Bench, HandlerError) {
-    let bench = Bench::new();
-    let neighbour = bench.load("counts").await;
-    let hostile = bench.load_with(name, change).await;
-
-    let running = tokio::spawn({
-        let hostile = Arc::clone(&hostile);
-        async move { fails(&hostile, "").await }
-    });
-    let mut served = 0;
-    while !running.is_finished() || served == 0 {
-        served += 1;
-        assert_eq!(only(&run(&neighbour, call("")).await), served.to_string());
-        tokio::task::yield_now().await;
-    }
-    let error = running.await.unwrap();
-    assert_eq!(error.verdict, Verdict::Retry { after: None });
-
-    let stats = bench.stats(name);
-    assert_eq!(stats.instances(), 0, "a broken instance must not be kept");
-    assert_eq!(run(&hostile, again("")).await.unwrap().outputs, []);
-    assert_eq!(stats.instances_created(), 2, "the next event needs a fresh instance");
-    // and once more, so that nothing was used up
-    assert_eq!(fails(&hostile, "").await.class, error.class);
-    assert_eq!(only(&run(&neighbour, call("")).await), (served + 1).to_string());
-    assert_eq!(bench.stats("counts").instances_created(), 1);
-    (bench, error)
-}
+use crate::{
+    beside::harms_only_its_own_event,
+    support::{Bench, call, fails, only, program, run},
+};
 
 /// Little time on a core, so that the tests take little, and all the power there is.
 fn strict(spec: &mut LoadSpec) {
