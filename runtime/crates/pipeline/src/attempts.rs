@@ -11,15 +11,13 @@ use tokio_util::{
 
 use crate::attempt::{Fate, Record, Report};
 
-/// Reports taken at once.
-const REPORTS: usize = 1024;
 /// How long an aborted attempt may take to notice.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Where an attempt reports to, and what it may leave to the settlement.
 #[derive(Clone)]
 pub(crate) struct Way {
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<Vec<Report>>,
     /// Where the events come from.
     pub partition: PartitionId,
     /// What the source does in one step with the acknowledgement.
@@ -30,8 +28,15 @@ pub(crate) struct Way {
 
 impl Way {
     pub(crate) async fn report(&self, record: Record, fate: Fate) {
-        // the loop only goes away when it has given up all of its events
-        let _ = self.reports.send(Report { record, fate }).await;
+        self.report_all(vec![Report { record, fate }]).await;
+    }
+
+    /// The same for events whose fate is known at the same time: they cost the loop one turn.
+    pub(crate) async fn report_all(&self, reports: Vec<Report>) {
+        if !reports.is_empty() {
+            // the loop only goes away when it has given up all of its events
+            let _ = self.reports.send(reports).await;
+        }
     }
 }
 
@@ -44,7 +49,7 @@ pub(crate) struct Attempts {
     cancel: CancellationToken,
     _cancel_on_drop: DropGuard,
     way: Way,
-    reports: mpsc::Receiver<Report>,
+    reports: mpsc::Receiver<Vec<Report>>,
 }
 
 impl Attempts {
@@ -75,9 +80,13 @@ impl Attempts {
 
     /// Waits for reports and puts them into `arrived`. Cancel-safe.
     pub(crate) async fn reports(&mut self, arrived: &mut Vec<Report>) {
-        let reported = self.reports.recv_many(arrived, REPORTS).await;
+        let before = arrived.len();
+        arrived.extend(self.reports.recv().await.into_iter().flatten());
+        while let Ok(more) = self.reports.try_recv() {
+            arrived.extend(more);
+        }
         // one that was left behind by `abort` may report after all
-        self.running = self.running.saturating_sub(reported);
+        self.running = self.running.saturating_sub(arrived.len() - before);
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -99,8 +108,8 @@ impl Attempts {
         self.cancel.cancel();
         self.tasks.close();
         let gone = timeout(GRACE, self.tasks.wait()).await.is_ok();
-        while let Ok(report) = self.reports.try_recv() {
-            arrived.push(report);
+        while let Ok(more) = self.reports.try_recv() {
+            arrived.extend(more);
         }
         self.running = 0;
         gone

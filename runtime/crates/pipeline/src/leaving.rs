@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use crate::{
     Output, Subscription,
-    attempt::{Ending, Fate, Record},
+    attempt::{Ending, Fate, Record, Report},
     attempts::Way,
     backoff::Backoff,
     faults::{Fault, planted},
@@ -20,10 +20,24 @@ pub(crate) struct Departure {
     outbox: Outbox,
 }
 
+impl Departure {
+    /// Nothing has to be durable before the events are settled.
+    fn is_free(&self) -> bool {
+        let settles = |l: &Leaving| matches!(l.then, Then::Settle);
+        self.outbox.is_empty() && self.leaving.iter().flatten().all(settles)
+    }
+}
+
 struct Leaving {
     record: Record,
     ending: Ending,
     then: Then,
+}
+
+impl Leaving {
+    fn done(self) -> Report {
+        Report { record: self.record, fate: Fate::Done(self.ending) }
+    }
 }
 
 /// What follows when the outputs of an event are durable.
@@ -138,6 +152,21 @@ impl Subscription {
         hold_refused: bool,
         way: &Way,
     ) -> Vec<(Record, Ending, String)> {
+        if departure.is_free() {
+            let leaving = departure.leaving.into_iter().flatten();
+            way.report_all(leaving.map(Leaving::done).collect()).await;
+            return Vec::new();
+        }
+        // in a box: where outputs are part of the settlement nothing comes this way
+        Box::pin(self.publish_first(departure, hold_refused, way)).await
+    }
+
+    async fn publish_first(
+        &self,
+        departure: Departure,
+        hold_refused: bool,
+        way: &Way,
+    ) -> Vec<(Record, Ending, String)> {
         let Departure { mut leaving, mut outbox } = departure;
         let mut refused = Vec::new();
         let mut backoff = Backoff::default();
@@ -148,7 +177,7 @@ impl Subscription {
                 refused.extend(leaving[owner].take().map(|l| (l.record, l.ending, reason)));
             }
             let owing = outbox.owing();
-            let (mut marking, mut writing) = (Vec::new(), Vec::new());
+            let (mut settled, mut marking, mut writing) = (Vec::new(), Vec::new(), Vec::new());
             for (owner, slot) in leaving.iter_mut().enumerate() {
                 let owes = owing.get(owner).copied().unwrap_or(false);
                 if owes && !planted(Fault::OutputsNotAwaited) {
@@ -156,7 +185,7 @@ impl Subscription {
                 }
                 match slot.as_mut().map(|l| std::mem::replace(&mut l.then, Then::Settle)) {
                     None => {}
-                    Some(Then::Settle) => self.settle(slot, way).await,
+                    Some(Then::Settle) => settled.extend(slot.take().map(Leaving::done)),
                     Some(Then::Mark(mark)) => marking.push((owner, mark)),
                     Some(Then::Write(changes, mark)) => {
                         writing.push((owner, StateWrite { changes: *changes, mark }));
@@ -164,12 +193,12 @@ impl Subscription {
                     Some(Then::Note(note)) => outbox.push(&self.outputs.own, owner, note),
                 }
             }
+            way.report_all(settled).await;
             let marks: Vec<_> = marking.iter().map(|(_, mark)| mark.clone()).collect();
             match self.write_marks(&marks).await {
                 Ok(()) => {
-                    for (owner, _) in marking {
-                        self.settle(&mut leaving[owner], way).await;
-                    }
+                    let marked = marking.iter().filter_map(|(owner, _)| leaving[*owner].take());
+                    way.report_all(marked.map(Leaving::done).collect()).await;
                 }
                 Err(reason) => {
                     for (owner, mark) in marking {
@@ -191,12 +220,6 @@ impl Subscription {
         }
     }
 
-    async fn settle(&self, leaving: &mut Option<Leaving>, way: &Way) {
-        if let Some(Leaving { record, ending, .. }) = leaving.take() {
-            way.report(record, Fate::Done(ending)).await;
-        }
-    }
-
     /// Makes changes of state durable and reports their events, or leaves them as they are
     /// and says why it cannot.
     async fn write_state(
@@ -211,16 +234,15 @@ impl Subscription {
         let (owners, writes): (Vec<usize>, Vec<_>) = writing.into_iter().unzip();
         match self.services.write_state(&self.config.group, &writes).await {
             Ok(answers) => {
-                for (owner, answer) in owners.into_iter().zip(answers) {
-                    match answer {
-                        Ok(()) => self.settle(&mut leaving[owner], way).await,
-                        Err(reason) => {
-                            if let Some(Leaving { record, .. }) = leaving[owner].take() {
-                                way.report(record, Fate::Stale { reason }).await;
-                            }
-                        }
-                    }
-                }
+                let fates = owners.into_iter().zip(answers).filter_map(|(owner, answer)| {
+                    let Leaving { record, ending, .. } = leaving[owner].take()?;
+                    let fate = match answer {
+                        Ok(()) => Fate::Done(ending),
+                        Err(reason) => Fate::Stale { reason },
+                    };
+                    Some(Report { record, fate })
+                });
+                way.report_all(fates.collect()).await;
                 Ok(())
             }
             Err(error) => {

@@ -1,7 +1,11 @@
 //! The events of a partition that were received and are not settled, wherever they
 //! are: ready, on a lane, with an attempt, waiting, or finished.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    time::Duration,
+};
 
 use sandbar_core::{AckToken, Disposition, Settlement};
 use tokio::time::Instant;
@@ -11,7 +15,27 @@ use crate::faults::{Fault, planted};
 /// What is in here at the end is released, and nothing else is said of it
 /// (contract C1, R7, H6).
 #[derive(Default)]
-pub(crate) struct Ledger(HashMap<AckToken, Entry>);
+pub(crate) struct Ledger(HashMap<AckToken, Entry, BuildHasherDefault<Spread>>);
+
+/// Tokens are numbers that our own adapters give out, mostly one after the other: nobody
+/// chooses them so that they collide.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, token: u64) {
+        self.0 = (self.0.rotate_left(5) ^ token).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        // the table looks at the highest bits and at the lowest
+        self.0 ^ (self.0 >> 32)
+    }
+}
 
 struct Entry {
     received: Instant,

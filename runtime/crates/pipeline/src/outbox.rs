@@ -130,6 +130,10 @@ impl Outbox {
         self.lots[at].owners.push(owner);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lots.is_empty()
+    }
+
     /// Which owners still have something to publish.
     pub(crate) fn owing(&self) -> Vec<bool> {
         let mut owing = vec![false; self.owners];

@@ -59,7 +59,8 @@ struct Work {
     stop: Stop,
 
     ledger: Ledger,
-    lanes: Lanes<Record>,
+    // in boxes: a record is large, and maps move their values about
+    lanes: Lanes<Box<Record>>,
     /// Number of events taken in.
     taken_in: u64,
     later: Agenda<Later>,
@@ -170,6 +171,7 @@ impl Work {
         let heads = self.lanes.unseen();
         if !heads.is_empty() {
             let subscription = self.subscription.clone();
+            let heads: Vec<_> = heads.into_iter().map(|record| *record).collect();
             self.attempts.spawn(heads.len(), |way| subscription.screen(dedup, heads, way));
         }
     }
@@ -201,7 +203,7 @@ impl Work {
             let free = workers.available_permits() + 1;
             let size = (self.lanes.ready() / free).clamp(1, limit);
             let now = Instant::now();
-            let mut records: Vec<_> = self.lanes.take(size).collect();
+            let mut records: Vec<_> = self.lanes.take(size).map(|record| *record).collect();
             for record in &mut records {
                 record.ticket.first_attempt.get_or_insert(now);
             }
@@ -234,7 +236,7 @@ impl Work {
             if self.is_inbox {
                 self.take_in_parcel(record, received);
             } else {
-                self.lanes.admit(lane, age, record);
+                self.lanes.admit(lane, age, Box::new(record));
             }
         }
         Ok(())
@@ -251,7 +253,7 @@ impl Work {
                 self.ledger.retry_at(record.ticket.token, due);
                 self.later.push(due, Later::Admit(record));
             }
-            None => self.lanes.admit(lane, age, record),
+            None => self.lanes.admit(lane, age, Box::new(record)),
         }
     }
 
@@ -265,7 +267,7 @@ impl Work {
                 Fate::New | Fate::Retry { .. } | Fate::Defer | Fate::Stale { .. } if draining => {}
                 Fate::Untouched => {}
                 Fate::Marked => self.unmarked -= 1,
-                Fate::New => self.lanes.again(record.ticket.age, record),
+                Fate::New => self.lanes.again(record.ticket.age, Box::new(record)),
                 Fate::Done(ending) => self.finish(record, ending),
                 Fate::Retry { due, class } => {
                     self.subscription.stats.retried.of(class).inc();
@@ -316,7 +318,7 @@ impl Work {
         if record.call.attempt == 1 {
             record.ticket.first_attempt = None;
         }
-        self.lanes.again(record.ticket.age, record);
+        self.lanes.again(record.ticket.age, Box::new(record));
     }
 
     fn take_settled(
@@ -413,9 +415,12 @@ impl Work {
         let now = Instant::now();
         while let Some(due) = self.later.pop(now) {
             match due {
-                Later::Attempt(record) => self.lanes.again(record.ticket.age, record),
+                Later::Attempt(record) => {
+                    self.lanes.again(record.ticket.age, Box::new(record));
+                }
                 Later::Admit(record) => {
-                    self.lanes.admit(record.ticket.lane.clone(), record.ticket.age, record);
+                    let (lane, age) = (record.ticket.lane.clone(), record.ticket.age);
+                    self.lanes.admit(lane, age, Box::new(record));
                 }
                 Later::Settle(record, ending) => {
                     self.finished.push(record, ending, self.guarantees);

@@ -144,10 +144,19 @@ impl Subscription {
                 Err(error) => failed.push((record, error)),
             }
         }
-        // side by side: a sink that is away holds back its own events alone
-        let (refused, ()) = join!(self.publish(handled, false, &way), self.fail(failed, &way));
-        let refused = refused.into_iter().map(|(record, _, reason)| (record, output_error(reason)));
-        self.fail(refused.collect(), &way).await;
+        let refused = if failed.is_empty() {
+            self.publish(handled, false, &way).await
+        } else {
+            // side by side: a sink that is away holds back its own events alone
+            let both =
+                async { join!(self.publish(handled, false, &way), self.fail(failed, &way)).0 };
+            // in a box: what is rare must not make every attempt large
+            Box::pin(both).await
+        };
+        if !refused.is_empty() {
+            let errors = refused.into_iter().map(|(r, _, reason)| (r, output_error(reason)));
+            Box::pin(self.fail(errors.collect(), &way)).await;
+        }
     }
 
     /// Gives up an event whose effects the source refused while settling it.

@@ -154,7 +154,11 @@ impl Handler for FakeHandler {
     }
 
     fn max_batch(&self) -> usize {
-        self.world.plan.max_batch
+        let plan = &self.world.plan;
+        match plan.paced {
+            true => 1 + self.world.lock().batches % plan.max_batch,
+            false => plan.max_batch,
+        }
     }
 }
 

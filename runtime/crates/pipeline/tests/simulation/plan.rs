@@ -33,7 +33,10 @@ pub struct Plan {
     pub partitions: [u32; SOURCES.len()],
     pub processes: usize,
     pub plugins: Vec<SubscriptionConfig>,
+    /// Most events that the handler takes at once; 128 is what a packed frame holds.
     pub max_batch: usize,
+    /// How many it takes changes all the time, as it does with what an event takes.
+    pub paced: bool,
     /// Longest time that a call to the broker takes.
     pub latency: Duration,
     /// How often positions are committed where this is not a settlement's matter.
@@ -53,7 +56,8 @@ impl Plan {
             partitions: [rng.random_range(1..4), rng.random_range(0..2)],
             processes: rng.random_range(1..4),
             plugins: (0..plugins).map(|n| subscription(rng, n)).collect(),
-            max_batch: pick(rng, &[1, 1, 2, 4]),
+            max_batch: pick(rng, &[1, 1, 2, 4, 128]),
+            paced: rng.random_bool(0.5),
             latency: millis(pick(rng, &[0, 4, 200])),
             commit_every: millis(pick(rng, &[0, 1000])),
             ahead: match kind {
