@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the plugins in other languages than Rust into guests/ (or SANDBAR_GUESTS), each with its own toolchain: the
+# Builds the plugins in other languages than Rust, and what a new one in Rust is, into guests/ (or SANDBAR_GUESTS), each with its own toolchain: the
 # example, what the SDK's tests run, and what `sandbar plugin new` writes. What did not change is not built again. A language whose toolchain is missing is named; that is a failure under CI=true.
-#   scripts/build-languages.sh [LANGUAGE...]      all, or only: python js ts go c
+#   scripts/build-languages.sh [LANGUAGE...]      all, or only: rust python js ts go c
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${SANDBAR_GUESTS:-guests}")
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- python js ts go c
+[ $# -gt 0 ] || set -- rust python js ts go c
 
 tool=${SANDBAR_BUILD:-${CARGO_TARGET_DIR:-target}/debug/sandbar-build}
 [ -n "${SANDBAR_BUILD:-}" ] || cargo build --quiet --package sandbar-toolchain --bin sandbar-build
@@ -21,7 +21,7 @@ digest() {
 plugin() {
   local sdk=$1 name=$2 dir=$3 now
   shift 3
-  now=$(digest $([ ! -d "$dir" ] || echo "$dir") "sdk/$sdk" "scripts/languages/$sdk" wit runtime/crates/toolchain)
+  now=$(digest $([ ! -d "$dir" ] || echo "$dir") "sdk/$sdk" $([ ! -f "scripts/languages/$sdk" ] || echo "scripts/languages/$sdk") wit runtime/crates/toolchain)
   [ ! -f "$out/$name.wasm" ] || [ "$(cat "$out/.$name.built" 2>/dev/null)" != "$now" ] || return 0
   # beside the packages that it needs
   local at=${WORK:-target/guests/languages}/$name
@@ -33,11 +33,32 @@ plugin() {
   echo "$now" >"$out/.$name.built"
 }
 
+# A component for another host, made without an SDK from that host's public WIT.
+wasmcloud_js() {
+  local name=wasmcloud-js dir=tests/languages/fixtures/wasmcloud-js now
+  local wit=runtime/crates/wasm/wit/wasmcloud-messaging-0.2.0 at=$WORK/$name
+  now=$(digest "$dir" "$wit" scripts/languages/js)
+  [ ! -f "$out/$name.wasm" ] || [ "$(cat "$out/.$name.built" 2>/dev/null)" != "$now" ] || return 0
+  rm -rf "$at"
+  cp -r "$dir" "$at"
+  mkdir "$at/wit/deps"
+  cp -r "$wit" "$at/wit/deps/"
+  echo "building $name" >&2
+  (cd "$at" && "${NODE:-node}" build.js "$out/$name.wasm")
+  echo "$now" >"$out/.$name.built"
+}
+
 missing=()
 for language; do
   sdk=$language
   [ "$language" != ts ] || sdk=js
-  if [ ! -d "examples/github-router-$language" ]; then continue; fi
+  if [ "$language" = rust ]; then
+    (
+      lines=$(scripts/wasm-rust.sh) && eval "$lines"
+      plugin rust greeter-rust begun --begin rust --sdk sdk --target-dir target/guests/new
+    )
+    continue
+  fi
   if lines=$("scripts/languages/$sdk"); then
     (
       eval "$lines"
@@ -46,6 +67,7 @@ for language; do
       plugin "$sdk" "reach-$language" "tests/languages/fixtures/reach-$language"
       case $language in python | js) plugin "$sdk" "fetch-$language" "tests/languages/fixtures/fetch-$language" ;; esac
       plugin "$sdk" "greeter-$language" begun --begin "$language" --sdk sdk
+      [ "$language" != js ] || wasmcloud_js
     )
   elif [ $? -eq 3 ]; then
     missing+=("$language")

@@ -10,6 +10,7 @@
 mod admin;
 pub mod api;
 pub mod app;
+pub mod cases;
 pub mod client;
 pub mod config;
 pub mod connections;

@@ -95,7 +95,7 @@ enum Command {
     Tail(tail::TailArgs),
     /// List topics
     Topics(topics::TopicsArgs),
-    /// List, inspect, begin and build plugins
+    /// List, inspect, begin, build and test plugins
     #[command(subcommand, visible_alias = "plugin")]
     Plugins(plugins::PluginsCommand),
     /// Look at dead letters

@@ -1,7 +1,14 @@
-//! `sandbar plugins list` and `inspect`; `new` and `build` in files of their own
+//! `sandbar plugins list` and `inspect`; the others in files of their own
 
 pub mod build;
+mod call;
+mod dev;
+mod diff;
 pub mod new;
+mod record;
+mod slice;
+mod subject;
+mod test;
 
 use std::{
     collections::BTreeMap,
@@ -34,6 +41,16 @@ pub enum PluginsCommand {
     New(new::NewArgs),
     /// Build a plugin from source, with the toolchain of its language
     Build(build::BuildArgs),
+    /// Run a plugin's cases on the production engine, without a broker
+    Test(test::TestArgs),
+    /// Build on save, reload into a running runtime, and show events as they flow
+    Dev(dev::DevArgs),
+    /// Record a slice of a topic as cases, with what a plugin makes of it
+    Record(record::RecordArgs),
+    /// Show where two versions of a plugin make different things of the same events
+    Diff(diff::DiffArgs),
+    /// Give a plugin events, one a line, and print what it makes of each
+    Call(call::CallArgs),
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +65,11 @@ pub async fn plugins(command: &PluginsCommand, global: &Global) -> Result<()> {
         PluginsCommand::Inspect(args) => inspect(args, global).await,
         PluginsCommand::New(args) => new::new(args, global),
         PluginsCommand::Build(args) => build::build(args, global),
+        PluginsCommand::Test(args) => test::test(args, global).await,
+        PluginsCommand::Dev(args) => dev::dev(args, global).await,
+        PluginsCommand::Record(args) => record::record(args, global).await,
+        PluginsCommand::Diff(args) => diff::diff(args, global).await,
+        PluginsCommand::Call(args) => call::call(args, global).await,
     }
 }
 
@@ -177,14 +199,26 @@ async fn inspect(args: &InspectArgs, global: &Global) -> Result<()> {
         }),
         Err(e) => json!({ "error": e.to_string() }),
     };
-    let mut shown = serde_json::to_value(&known.inspection)?;
-    shown["name"] = name.into();
+    let inspection = &known.inspection;
+    let missing = known.config.as_ref().map(|c| inspection.missing(&c.grants)).unwrap_or_default();
+    let mut shown = serde_json::to_value(inspection)?;
+    shown["name"] = name.clone().into();
     shown["file"] = path.display().to_string().into();
+    shown["world"] = inspection.world().into();
+    shown["missing_grants"] = json!(missing);
     shown["settings"] = settings;
     match global.out().is_json() {
-        true => global.out().document(&shown),
-        false => print_tree(global.out(), &shown, 0),
+        true => global.out().document(&shown)?,
+        false => print_tree(global.out(), &shown, 0)?,
     }
+    if !missing.is_empty() {
+        let missing: Vec<_> = missing.iter().map(|grant| grant.as_str()).collect();
+        eprintln!(
+            "it does not start: grant it {} in {name}.toml, with what it has",
+            missing.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// `NAME` in the folder, or the file itself where it is one.

@@ -1,7 +1,7 @@
 //! `sandbar publish`
 
-mod input;
-mod line;
+pub(super) mod input;
+pub(super) mod line;
 
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 

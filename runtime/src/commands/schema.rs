@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use sandbar::config::settings::{FileSettings, PluginSettings};
+use sandbar::{
+    cases::text::FileText,
+    config::settings::{FileSettings, PluginSettings},
+};
 use schemars::schema_for;
 
 use super::Global;
@@ -20,11 +23,14 @@ enum Of {
     Config,
     /// `NAME.toml` beside `NAME.wasm`
     Plugin,
+    /// `cases.toml` and `cases/NAME.toml` of a plugin
+    Cases,
 }
 
 pub fn schema(args: &SchemaArgs, global: &Global) -> Result<()> {
     global.out().document(&match args.of {
         Of::Config => schema_for!(FileSettings),
         Of::Plugin => schema_for!(PluginSettings),
+        Of::Cases => schema_for!(FileText),
     })
 }

@@ -350,7 +350,8 @@ fn retry(s: &RetrySettings) -> RetryPolicy {
     }
 }
 
-fn limits(s: &LimitSettings) -> Limits {
+/// The limits that are written, the rest as built in.
+pub(crate) fn limits(s: &LimitSettings) -> Limits {
     let built_in = Limits::default();
     Limits {
         cpu_time: s.cpu_time.map_or(built_in.cpu_time, |p| p.0),

@@ -47,7 +47,7 @@ pub fn plugin(text: &Text, lookup: &Lookup<'_>) -> Result<PluginSettings, Config
 ///
 /// # Errors
 /// The first mistake found.
-pub fn plugin_literal(text: &Text) -> Result<PluginSettings, ConfigError> {
+pub fn literal<T: DeserializeOwned>(text: &Text) -> Result<T, ConfigError> {
     typed(text, parse_literal(text)?)
 }
 

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use sandbar_wasm::{Description, Grant};
+use toml::Spanned;
 
 use super::{
     Config, ConfigError, ConnectionConfig, PluginConfig, Text, complete, document, env,
@@ -139,18 +140,20 @@ pub(super) fn check(
     for name in named.into_iter().flatten() {
         known_connection(text, name, connections)?;
     }
-    for grant in settings.grants.iter().flatten() {
-        if grant.get_ref().parse::<Grant>().is_err() {
-            return Err(text
-                .error(
-                    grant.span(),
-                    format!("unknown capability `{}`", grant.get_ref()),
-                    "no capability has this name",
-                )
-                .with_help(granted_otherwise(grant.get_ref())));
-        }
-    }
+    settings.grants.iter().flatten().try_for_each(|grant| known_grant(text, grant).map(drop))?;
     reach::check(text, settings)
+}
+
+/// The capability that is named.
+pub(crate) fn known_grant(text: &Text, name: &Spanned<String>) -> Result<Grant, ConfigError> {
+    name.get_ref().parse().map_err(|_| {
+        text.error(
+            name.span(),
+            format!("unknown capability `{}`", name.get_ref()),
+            "no capability has this name",
+        )
+        .with_help(granted_otherwise(name.get_ref()))
+    })
 }
 
 fn granted_otherwise(name: &str) -> String {
@@ -204,7 +207,7 @@ fn suggested(name: &str, declared: &Declared) -> Result<(Text, PluginSettings), 
     }
     // variables of the host are none of the plugin's business: `${..}` stays as it is
     let text = Text::new(source, lines);
-    let mut settings = document::plugin_literal(&text)?;
+    let mut settings: PluginSettings = document::literal(&text)?;
     settings.connection = declared.connection.clone().map(|c| toml::Spanned::new(0..0, c));
     settings.topics = Some(patterns(name, &declared.topics)?);
     settings.publish = Some(patterns(name, &declared.publishes)?);

@@ -36,9 +36,12 @@ pub use route::{ROUTE, Rename, RouteConfig};
 pub use secret::{SecretError, SecretSource};
 pub use settings::{DeliveryMode, LogFormat, RetryThrough, WatchMode};
 
+pub(crate) use complete::limits;
 use connections::known_connection;
+pub(crate) use document::literal;
 use env::Lookup;
 pub(crate) use error::suggestion;
+pub(crate) use layers::known_grant;
 use settings::{FileSettings, PluginSettings};
 use toml::Spanned;
 

@@ -1,5 +1,7 @@
 //! The `sandbar` command as a user meets it.
 
+mod case_files;
+mod cases;
 mod dlq;
 mod events;
 #[path = "../control/support/guest.rs"]

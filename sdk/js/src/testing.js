@@ -5,6 +5,8 @@ import * as publisher from "./host/publisher.js";
 import * as secrets from "./host/secrets.js";
 import * as state from "./host/state.js";
 
+export { Component } from "./built.js";
+
 /** The second argument of a handler, for a test without Wasm. */
 export function testContext(values = {}) {
   const config = new Map(Object.entries(values.config ?? {}));

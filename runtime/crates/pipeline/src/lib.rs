@@ -66,5 +66,5 @@ pub use run::{RunEnd, run};
 pub use services::Services;
 pub use stats::{ByClass, SubscriptionStats};
 pub use stop::{Stop, StopHandle};
-pub use subscription::Subscription;
+pub use subscription::{Subscription, check_topic};
 pub use topics::matches as topic_matches;

@@ -229,6 +229,18 @@ impl Subscription {
     }
 }
 
+/// Refuses a topic that is not among those that `plugin` may publish to.
+///
+/// # Errors
+/// What becomes of the event whose output it is.
+pub fn check_topic(plugin: &str, allow: &[String], topic: &str) -> Result<(), HandlerError> {
+    if allow.iter().any(|glob| crate::topic_matches(glob, topic)) {
+        return Ok(());
+    }
+    let complaint = crate::outbox::Denial::Topic(topic).complaint(plugin);
+    Err(HandlerError::new(ErrorClass::Denied, Verdict::Reject, complaint))
+}
+
 /// Decodes events in CloudEvents' structured mode, once. Those that cannot be
 /// decoded go to `failed` as they are (contract D6).
 pub(crate) fn decode(

@@ -11,6 +11,9 @@ use crate::{BuildError, Language, build::absolute};
 /// plugin's name, `{{ident}}` for the same as an identifier, and `{{sdk}}` for where the SDK is.
 pub(crate) type Template = &'static [(&'static str, &'static str)];
 
+/// The cases of a new plugin: it does the same in each language.
+const CASES: (&str, &str) = ("cases.toml", include_str!("../templates/cases.toml"));
+
 /// What plugin to begin, and where.
 #[derive(Debug, Clone)]
 pub struct BeginRequest {
@@ -29,11 +32,11 @@ pub struct BeginRequest {
 pub struct Begun {
     /// Its folder.
     pub dir: PathBuf,
-    /// Commands to run there: its tests, and its build.
+    /// Commands to run there: its tests, its cases, and what builds it at each save.
     pub next: Vec<&'static str>,
 }
 
-/// Writes a plugin to begin with: a handler, a test of it, and what its build needs.
+/// Writes a plugin to begin with: a handler, tests and cases of it, and what its build needs.
 ///
 /// # Errors
 /// [`BuildError::BadName`], [`BuildError::Occupied`] where its folder has anything in it, and
@@ -48,14 +51,14 @@ pub fn begin(request: &BeginRequest) -> Result<Begun, BuildError> {
         return Err(BuildError::Occupied { path: dir });
     }
     let sdk = language.sdk(sdk.as_deref().map(absolute).as_deref());
-    for (file, text) in language.template() {
+    for (file, text) in language.template().iter().chain([&CASES]) {
         let text = text
             .replace("{{name}}", name)
             .replace("{{ident}}", &name.replace('-', "_"))
             .replace("{{sdk}}", &sdk);
         write(&dir.join(file), &text)?;
     }
-    Ok(Begun { dir, next: [language.first_steps(), &["sandbar plugin build"]].concat() })
+    Ok(Begun { dir, next: [language.first_steps(), &["sandbar plugin dev"]].concat() })
 }
 
 fn is_plugin_name(name: &str) -> bool {
@@ -84,7 +87,7 @@ mod tests {
             let parent = tempfile::tempdir().unwrap();
             let dir = begin(&request(language, parent.path())).unwrap().dir;
             assert_eq!(Language::of(&dir).unwrap(), language);
-            for (file, _) in language.template() {
+            for (file, _) in language.template().iter().chain([&CASES]) {
                 let text = fs::read_to_string(dir.join(file)).unwrap();
                 assert!(!text.contains("{{"), "{language}: {file} has a place left open:\n{text}");
             }

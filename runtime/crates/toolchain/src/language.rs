@@ -88,18 +88,21 @@ impl Language {
         }
     }
 
-    /// What to run in a new plugin's folder, up to its tests.
+    /// What to run in a new plugin's folder, up to its tests and cases.
     pub(crate) fn first_steps(self) -> &'static [&'static str] {
         match self {
-            Self::Rust => &["cargo test"],
-            Self::JavaScript | Self::TypeScript => &["npm install", "npm test"],
+            Self::Rust => &["cargo test", "sandbar plugin test"],
+            Self::JavaScript | Self::TypeScript => {
+                &["npm install", "npm test", "sandbar plugin test"]
+            }
             Self::Python => &[
                 "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
                 ".venv/bin/pytest",
+                "sandbar plugin test",
             ],
             // its first build brings the SDK
-            Self::Go => &["sandbar plugin build", "go test ./..."],
-            Self::C => &[],
+            Self::Go => &["sandbar plugin test", "go test ./..."],
+            Self::C => &["sandbar plugin test"],
         }
     }
 

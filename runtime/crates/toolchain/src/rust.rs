@@ -25,7 +25,7 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 pub(crate) const TEMPLATE: Template = &[
     ("Cargo.toml", include_str!("../templates/rust/Cargo.toml.txt")),
     ("src/lib.rs", include_str!("../templates/rust/lib.rs.txt")),
-    (".gitignore", "/target\n"),
+    (".gitignore", "/target\n.sandbar/\n"),
 ];
 
 pub(crate) fn sdk(checkout: Option<&Path>) -> String {

@@ -111,6 +111,7 @@ fn nobody(tick: Duration) -> State {
         secrets: Secrets::new(),
         redactor: Arc::default(),
         http: None,
+        clock: None,
     };
     let stats = HostStats::default().plugin("");
     let log = PluginLog::new("", 0, Arc::new(TracingLog), stats, Arc::default());

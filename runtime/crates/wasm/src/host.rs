@@ -8,7 +8,7 @@ use wasmtime::{Engine, component::Linker};
 
 use crate::{
     Generation, HandlerKind, HostError, HostStats, Inspection, LoadError, LoadSpec, LogSink,
-    TracingLog,
+    ManualClock, TracingLog,
     bindings::exports::sandbar::events::{batch_handler, handler, lifecycle, packed_handler},
     cache::Cache,
     capability::{
@@ -47,6 +47,9 @@ pub struct HostConfig {
     pub log: Arc<dyn LogSink>,
     /// Finds the addresses of the hosts that plugins send requests to.
     pub resolver: Arc<dyn Resolve>,
+    /// What granted clocks show instead of the system's, for tests; random numbers then
+    /// are the same in each instance.
+    pub clock: Option<ManualClock>,
 }
 
 impl Default for HostConfig {
@@ -59,6 +62,7 @@ impl Default for HostConfig {
             max_file_size: 128 << 20,
             log: Arc::new(TracingLog),
             resolver: Arc::new(SystemResolver),
+            clock: None,
         }
     }
 }
@@ -71,6 +75,7 @@ impl fmt::Debug for HostConfig {
             .field("max_instances", &self.max_instances)
             .field("max_memory", &self.max_memory)
             .field("max_file_size", &self.max_file_size)
+            .field("clock", &self.clock)
             .finish_non_exhaustive()
     }
 }
@@ -216,6 +221,7 @@ impl Host {
             secrets: spec.secrets,
             redactor,
             http: http.transpose()?,
+            clock: self.config.clock.clone(),
         });
         let tick = self.config.tick;
         let cores = self.cores.clone();

@@ -23,6 +23,7 @@
 mod bindings;
 mod cache;
 mod capability;
+mod clock;
 mod convert;
 mod deadline;
 mod describe;
@@ -44,6 +45,7 @@ mod slot;
 mod state;
 mod stats;
 mod user_metrics;
+mod world;
 
 pub use capability::{
     Grant, UnknownGrant,
@@ -56,6 +58,7 @@ pub use capability::{
     secrets::{SecretValue, Secrets},
     state::StateSource,
 };
+pub use clock::ManualClock;
 pub use describe::{DeclaredSubscription, Description};
 pub use error::{HostError, LoadError};
 pub use foreign::{Foreign, ForeignError, OnError, OnErrors};

@@ -6,6 +6,7 @@ use sandbar_core::{Call, Publisher, StateChanges};
 use tokio::time::Instant;
 
 use crate::{
+    ManualClock,
     capability::{
         Grants,
         http::{Http, Outlet},
@@ -39,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) state: Option<StateAccess>,
     /// By whom it publishes at once, if it was granted and imports that.
     pub(crate) publisher: Option<Direct>,
+    /// Instead of the system's clocks.
+    pub(crate) clock: Option<ManualClock>,
 }
 
 impl Facts {

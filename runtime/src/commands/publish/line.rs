@@ -13,7 +13,7 @@ pub struct LineParser {
     form: Form,
 }
 
-enum Form {
+pub enum Form {
     /// Any text.
     Raw,
     /// A JSON payload, with the key at a JSON pointer of it.
@@ -35,6 +35,11 @@ impl LineParser {
         };
         let header = |(name, value): &(String, String)| Header::new(name.as_str(), value.clone());
         Self { topic: args.topic.clone(), headers: args.headers.iter().map(header).collect(), form }
+    }
+
+    /// As the flags of another command say.
+    pub fn of(topic: &str, form: Form) -> Self {
+        Self { topic: topic.to_owned(), headers: Vec::new(), form }
     }
 
     /// The event on this line, `None` where the line is blank.

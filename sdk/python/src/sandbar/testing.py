@@ -1,4 +1,5 @@
-"""What a handler sees of its host in a unit test without Wasm."""
+"""What a handler sees of its host in a unit test without Wasm, and the built plugin in a test
+(`Component`)."""
 
 from __future__ import annotations
 
@@ -6,10 +7,26 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import platform, plugin
+from ._call import Component, ComponentError, LogLine, Result
 from .event import Event, Outgoing
 
 if TYPE_CHECKING:
     from .http import Request, Response
+
+__all__ = [
+    "Component",
+    "ComponentError",
+    "LogLine",
+    "Result",
+    "counted",
+    "fail_publish",
+    "handle",
+    "observed",
+    "on_request",
+    "published",
+    "set_config",
+    "set_secrets",
+]
 
 
 def set_config(values: dict[str, str] | None = None, /, **more: str) -> None:

@@ -8,20 +8,17 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use sandbar_core::{Connection, Publisher, StartAt};
 use sandbar_pipeline::{
-    DirectPublisher, Environment, Outputs, RetryPolicy, SubscriptionConfig, SubscriptionStats,
+    DirectPublisher, Outputs, RetryPolicy, SubscriptionConfig, SubscriptionStats,
 };
 use sandbar_store::{Log, LogConfig};
 use sandbar_wasm::{
-    Description, Grant, Host, HostConfig, HttpAccess, Limits, LoadSpec, SecretValue, Secrets,
-    StateSource,
+    Description, Grant, HttpAccess, Limits, LoadSpec, SecretValue, Secrets, StateSource,
 };
 
-use crate::{TestHost, host::Parts, log::Captured, suggested::Suggested};
+use crate::{Bench, BenchConfig, TestHost, host::Parts, suggested::Suggested};
 
 /// Name of the connection that everything in a test is on.
 pub(crate) const CONNECTION: &str = "log";
-/// Each instance reserves address space; a test needs a few.
-const INSTANCES: u32 = 64;
 
 /// What an operator would set: see [`TestHost::builder`].
 #[derive(Debug, Clone)]
@@ -38,6 +35,7 @@ pub struct Builder {
     retry: Option<RetryPolicy>,
     options: Vec<(String, String)>,
     cache: Option<PathBuf>,
+    time: Option<Duration>,
     pub(crate) timeout: Duration,
     pub(crate) partitions: u32,
 }
@@ -57,6 +55,7 @@ impl Builder {
             retry: None,
             options: Vec::new(),
             cache: None,
+            time: None,
             timeout: Duration::from_secs(60),
             partitions: 1,
         }
@@ -141,6 +140,15 @@ impl Builder {
         self
     }
 
+    /// Sets the time that the plugin reads, as time since 1970 began (UTC), instead of the
+    /// system's. It stands still until [`TestHost::move_to`] moves it or the plugin waits, and
+    /// random numbers repeat with each instance. Retries still wait in real time.
+    #[must_use]
+    pub fn time(mut self, since_epoch: Duration) -> Self {
+        self.time = Some(since_epoch);
+        self
+    }
+
     /// Partitions of each topic; 1 by default.
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Self {
@@ -167,15 +175,7 @@ impl Builder {
                 stem.to_string_lossy().into_owned()
             }
         };
-        let log = Arc::new(Captured::default());
-        let config = HostConfig {
-            cache_dir: self.cache.clone(),
-            max_instances: INSTANCES,
-            max_memory: self.limits.memory,
-            log: log.clone(),
-            ..HostConfig::default()
-        };
-        let host = Host::new(config)?;
+        let bench = Bench::new(BenchConfig { cache: self.cache.clone(), time: self.time })?;
         let bus = Arc::new(Log::in_memory(LogConfig {
             name: CONNECTION.to_owned(),
             partitions: self.partitions,
@@ -189,7 +189,7 @@ impl Builder {
         let publisher: Option<Arc<dyn Publisher>> = match self.grants.contains(&Grant::Publisher) {
             true => {
                 // what it may publish to is known once it has said so
-                let known = host.inspect(wasm.clone().into()).await.with_context(cannot_load)?;
+                let known = bench.inspect(wasm.clone().into()).await.with_context(cannot_load)?;
                 let allow = self.allow(known.description.as_ref());
                 let outputs = Outputs::single(CONNECTION, bus.sink());
                 Some(Arc::new(DirectPublisher::new(outputs, allow, stats.clone())))
@@ -197,7 +197,7 @@ impl Builder {
             false => None,
         };
         let group = SubscriptionConfig::new(&*name, CONNECTION).group;
-        let now_ms = Environment::default().wall_ms;
+        let now_ms = bench.now_ms();
         let spec = LoadSpec {
             state: bus.state().map(|store| StateSource { store, group, now_ms }),
             publisher,
@@ -210,9 +210,9 @@ impl Builder {
             concurrency: SubscriptionConfig::new(&*name, CONNECTION).concurrency,
             ..LoadSpec::new(&name)
         };
-        let generation = host.load(wasm.into(), spec.clone()).await.with_context(cannot_load)?;
-        let subscription = self.subscription(&name, generation.description())?;
-        let parts = Parts { host, spec, generation, log, bus, stats, subscription };
+        let plugin = bench.load(wasm.into(), spec.clone()).await.with_context(cannot_load)?;
+        let subscription = self.subscription(&name, plugin.description())?;
+        let parts = Parts { bench, spec, plugin, bus, stats, subscription };
         TestHost::start(&self, parts).await
     }
 

@@ -13,16 +13,15 @@ use sandbar_pipeline::{
     topic_matches,
 };
 use sandbar_store::Log;
-use sandbar_wasm::{Description, Generation, HandlerSlot, Host, Inspection, LoadSpec, StateSource};
+use sandbar_wasm::{Description, HandlerSlot, Inspection, LoadSpec, StateSource};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
 use crate::{
-    Builder, DeadLetter, Outcome,
+    Bench, Builder, DeadLetter, Loaded, Outcome,
     builder::{CONNECTION, Subscribe},
-    log::Captured,
 };
 
 /// How long attempts may go on when the host is dropped.
@@ -34,10 +33,9 @@ const READ: usize = 1000;
 
 /// One plugin, running. It stops when this is dropped.
 pub struct TestHost {
-    host: Arc<Host>,
+    bench: Bench,
     spec: LoadSpec,
     slot: Arc<HandlerSlot>,
-    lines: Arc<Captured>,
     log: Arc<Log>,
     subscribed: Subscribe,
     stats: Arc<SubscriptionStats>,
@@ -48,10 +46,9 @@ pub struct TestHost {
 
 /// What [`Builder::load`] has put together.
 pub(crate) struct Parts {
-    pub host: Arc<Host>,
+    pub bench: Bench,
     pub spec: LoadSpec,
-    pub generation: Arc<Generation>,
-    pub log: Arc<Captured>,
+    pub plugin: Loaded,
     pub bus: Arc<Log>,
     pub stats: Arc<SubscriptionStats>,
     pub subscription: Subscribe,
@@ -73,9 +70,8 @@ impl TestHost {
     }
 
     pub(crate) async fn start(builder: &Builder, parts: Parts) -> Result<Self> {
-        let Parts { host, spec, generation, log: lines, bus: log, stats, subscription } = parts;
-        let subscribed = subscription;
-        let slot = Arc::new(HandlerSlot::new(generation));
+        let Parts { bench, spec, plugin, bus: log, stats, subscription: subscribed } = parts;
+        let slot = Arc::new(HandlerSlot::new(plugin.generation().clone()));
         let outputs = Outputs::single(CONNECTION, log.sink());
         let config = subscribed.config.clone();
         let services = Services {
@@ -100,7 +96,7 @@ impl TestHost {
         // how it ends is in the statistics, where `drain` looks
         let run = tokio::spawn(async move { drop(run(source, subscription, stopped).await) });
         let timeout = builder.timeout;
-        Ok(Self { host, spec, slot, lines, log, subscribed, stats, stop, run, timeout })
+        Ok(Self { bench, spec, slot, log, subscribed, stats, stop, run, timeout })
     }
 
     /// What the plugin says of itself, where it does.
@@ -115,7 +111,7 @@ impl TestHost {
 
     /// What the host counts and what the plugin counts by itself, as the runtime exports it.
     pub fn metrics(&self) -> String {
-        self.host.stats().text()
+        self.bench.metrics()
     }
 
     /// Publishes events in order and returns when all of them are in the log.
@@ -140,13 +136,18 @@ impl TestHost {
         let wasm = tokio::fs::read(path)
             .await
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let generation = self
-            .host
+        let plugin = self
+            .bench
             .load(wasm.into(), self.spec.clone())
             .await
             .with_context(|| format!("cannot load {}", path.display()))?;
-        drop(self.slot.swap(generation));
+        drop(self.slot.swap(plugin.generation().clone()));
         Ok(())
+    }
+
+    /// Moves the time that the plugin reads on to `since_epoch`, where [`Builder::time`] set it.
+    pub fn move_to(&self, since_epoch: Duration) {
+        self.bench.move_to(since_epoch);
     }
 
     /// Waits until everything that was published is handled, skipped or given up, and
@@ -161,7 +162,7 @@ impl TestHost {
                 "not done within {:?}: {:?}; the plugin's log: {:?}",
                 self.timeout,
                 self.stats.snapshot(),
-                self.lines.lines()
+                self.bench.log()
             ),
         }
         let mut outputs = BTreeMap::new();
@@ -179,7 +180,7 @@ impl TestHost {
                 outputs.insert(topic, events);
             }
         }
-        let (stats, log) = (self.stats.snapshot(), self.lines.lines());
+        let (stats, log) = (self.stats.snapshot(), self.bench.log());
         let state = self.state().await?;
         Ok(Outcome { outputs, dead_letters, state, stats, log })
     }

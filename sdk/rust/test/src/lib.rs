@@ -18,14 +18,19 @@
 //! The plugin runs as its own description asks to: topics, ordering, retries. What the
 //! operator sets in production is set with [`TestHost::builder`]. Retries wait in real
 //! time, so tests of a plugin that fails ask for short delays with [`Builder::retry`].
+//!
+//! [`Bench`] is the engine alone, one attempt at a time: what `sandbar plugin test` runs its
+//! cases on, and [`TestHost`] its plugin.
 #![warn(missing_docs)]
 
+mod bench;
 mod builder;
 mod host;
 mod log;
 mod outcome;
 mod suggested;
 
+pub use bench::{Attempt, Bench, BenchConfig, Loaded};
 pub use builder::Builder;
 pub use host::TestHost;
 pub use log::LogLine;
@@ -35,7 +40,8 @@ pub use sandbar_pipeline::{
     DeadLetter as DeadLetterInfo, OnExhausted, Ordering, RetryPolicy, StatsSnapshot,
 };
 pub use sandbar_wasm::{
-    AllowedHost, Description, Grant, HostPattern, HttpAccess, Inspection, Limits, LogLevel,
+    AllowedHost, Description, Grant, HostPattern, HttpAccess, Inspection, Limits, LoadSpec,
+    LogLevel,
 };
 
 use std::path::{Path, PathBuf};

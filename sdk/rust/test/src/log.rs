@@ -1,6 +1,6 @@
 //! What the plugin logs, kept for the test.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sandbar_wasm::{LogLevel, LogLine as Line, LogSink};
 
@@ -20,8 +20,21 @@ pub(crate) struct Captured(Mutex<Vec<LogLine>>);
 
 impl Captured {
     pub(crate) fn lines(&self) -> Vec<LogLine> {
+        self.since(0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    /// Lines after the first `seen`.
+    pub(crate) fn since(&self, seen: usize) -> Vec<LogLine> {
+        self.all().get(seen..).unwrap_or_default().to_vec()
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<LogLine>> {
         // a test that panicked elsewhere leaves whole lines behind
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -32,6 +45,6 @@ impl LogSink for Captured {
             context: line.context.to_owned(),
             message: line.message.to_owned(),
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.all().push(line);
     }
 }

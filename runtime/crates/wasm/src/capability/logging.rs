@@ -46,6 +46,20 @@ pub enum LogLevel {
     Critical,
 }
 
+impl LogLevel {
+    /// The name used in cases and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// One line of a plugin.
 #[derive(Debug, Clone, Copy)]
 pub struct LogLine<'a> {

@@ -4,6 +4,7 @@
 //! `add_to_linker`. [`OFFERS`] is the one list of what can be imported and what it
 //! takes; an import that is not granted is not linked (contract S3).
 
+mod clocks;
 pub(crate) mod config;
 pub(crate) mod context;
 pub mod http;

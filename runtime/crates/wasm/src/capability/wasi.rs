@@ -16,11 +16,10 @@ use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxView, WasiView,
     cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView},
-    clocks::{WasiClocks, WasiClocksView},
     filesystem::{WasiFilesystem, WasiFilesystemView},
     p2::{
         OutputStream, Pollable, StreamResult,
-        bindings::{LinkOptions, cli, clocks, filesystem, io as wasi_io, random, sockets},
+        bindings::{LinkOptions, cli, filesystem, io as wasi_io, random, sockets},
     },
     random::WasiRandom,
     sockets::{WasiSockets, WasiSocketsView},
@@ -81,6 +80,9 @@ fn build(facts: &Facts, log: &Arc<PluginLog>) -> WasiCtx {
         builder.stdout(Lines::new(log, LogLevel::Info, "stdout"));
         builder.stderr(Lines::new(log, LogLevel::Warn, "stderr"));
     }
+    if let Some(clock) = &facts.clock {
+        super::clocks::repeat(&mut builder, clock);
+    }
     builder.build()
 }
 
@@ -90,8 +92,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>, grants: &Grants) -> wasm
     wasi_io::poll::add_to_linker::<State, Table>(l, |state| &mut state.wasi.table)?;
     wasi_io::streams::add_to_linker::<State, Table>(l, |state| &mut state.wasi.table)?;
     if allows(grants, Grant::Clocks) {
-        clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
-        clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+        super::clocks::add_to_linker(l)?;
     }
     if allows(grants, Grant::Random) {
         random::random::add_to_linker::<State, WasiRandom>(l, |s| s.ctx().ctx.random())?;

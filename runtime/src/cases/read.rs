@@ -1,0 +1,302 @@
+//! From files to cases, with the place of every mistake.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sandbar_core::{Event, Outgoing};
+use sandbar_wasm::Grant;
+use toml::Spanned;
+
+use super::{
+    Case, Expected, ExpectedOutput, Settings, Step,
+    answer::Kind,
+    payload::{Base64, JsonText},
+    text::{CaseText, EventText, FileText, OutputText, StepText},
+};
+use crate::config::{self, ConfigError, Text, known_grant};
+
+/// 2026-01-01T00:00:00Z: what plugins read from their clock where a file does not say.
+pub(super) const TIME: Duration = Duration::from_secs(1_767_225_600);
+
+/// The files of cases in `dir`: `cases.toml` and `cases/*.toml`, in order of their names.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn find(dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut files: Vec<_> = [dir.join("cases.toml")].into_iter().filter(|f| f.is_file()).collect();
+    let folder = dir.join("cases");
+    if folder.is_dir() {
+        let listed = fs::read_dir(&folder).map_err(|e| ConfigError::unreadable(&folder, &e))?;
+        let paths = listed.flatten().map(|entry| entry.path());
+        let mut found: Vec<_> =
+            paths.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+/// The cases of one file.
+///
+/// # Errors
+/// The first mistake found.
+pub fn read(file: &Path) -> Result<Vec<Case>, ConfigError> {
+    let text = fs::read_to_string(file).map_err(|e| ConfigError::unreadable(file, &e))?;
+    parse(file, &Text::new(file.display().to_string(), text))
+}
+
+/// The cases of a file's text.
+fn parse(file: &Path, text: &Text) -> Result<Vec<Case>, ConfigError> {
+    let FileText { time, config, grants, publish, limits, case } = config::literal(text)?;
+    let of_file = Settings {
+        config: config.into_iter().map(|(key, value)| (key, value.0)).collect(),
+        grants: grants.as_deref().map(|names| granted(text, names)).transpose()?,
+        publish: publish.map(|topics| topics.into_iter().map(|t| t.0).collect()),
+        limits: config::limits(&limits),
+        time: time.map_or(TIME, |time| time.0),
+    };
+    let reader = Reader { text, folder: file.parent().unwrap_or(Path::new("")) };
+    let mut names = BTreeSet::new();
+    let mut cases = Vec::with_capacity(case.len());
+    for (index, written) in case.into_iter().enumerate() {
+        let span = written.span();
+        let case = reader.case(written, &of_file)?;
+        if !names.insert(case.name.clone()) {
+            let message = format!("two cases are called `{}`", case.name);
+            return Err(text.error(span, message, "the second one"));
+        }
+        cases.push(Case { file: file.to_owned(), index, ..case });
+    }
+    Ok(cases)
+}
+
+fn granted(text: &Text, names: &[Spanned<String>]) -> Result<BTreeSet<Grant>, ConfigError> {
+    names.iter().map(|name| known_grant(text, name)).collect()
+}
+
+struct Reader<'a> {
+    text: &'a Text,
+    folder: &'a Path,
+}
+
+impl Reader<'_> {
+    fn case(&self, case: Spanned<CaseText>, of_file: &Settings) -> Result<Case, ConfigError> {
+        let span = case.span();
+        let line = self.text.as_str()[..span.start].matches('\n').count() + 1;
+        let mut case = case.into_inner();
+        let name = match case.name.take() {
+            Some(name) if !name.trim().is_empty() => name,
+            _ => {
+                return Err(self
+                    .text
+                    .error(span, "a case has no name", "this case")
+                    .with_help("add `name = \"...\"`: what the case shows, in a few words"));
+            }
+        };
+        let mut settings = of_file.clone();
+        settings.config.extend(case.config.iter().map(|(k, v)| (k.clone(), v.0.clone())));
+        if let Some(grants) = &case.grants {
+            settings.grants = Some(granted(self.text, grants)?);
+        }
+        if let Some(time) = case.time {
+            settings.time = time.0;
+        }
+        let start_error = case.start_error.take();
+        let in_steps = !case.step.is_empty();
+        let steps = match (in_steps, &case.event, &start_error) {
+            (true, Some(event), _) => {
+                return Err(self
+                    .text
+                    .error(event.span(), "a case has both `event` and `step`", "one too many")
+                    .with_help("move the event into the first `[[case.step]]`"));
+            }
+            (true, None, None) => std::mem::take(&mut case.step),
+            (false, Some(_), None) => vec![Spanned::new(span, step_of(case))],
+            (false, None, Some(_)) => Vec::new(),
+            (_, _, Some(_)) => {
+                let message = format!("case `{name}` has a `start-error` and an event");
+                return Err(self
+                    .text
+                    .error(span, message, "this case")
+                    .with_help("a plugin that does not start gets no event: remove one of them"));
+            }
+            (false, None, None) => {
+                return Err(self
+                    .text
+                    .error(span, format!("case `{name}` has no event"), "this case")
+                    .with_help("add `event = { topic = \"...\", json = { } }`"));
+            }
+        };
+        let mut now = settings.time;
+        let mut read = Vec::with_capacity(steps.len());
+        for (at, step) in steps.into_iter().enumerate() {
+            let step = self.step(step, at as u64, now)?;
+            now = step.time.unwrap_or(now);
+            read.push(step);
+        }
+        let file = PathBuf::new();
+        Ok(Case { name, file, index: 0, line, settings, start_error, steps: read, in_steps })
+    }
+
+    fn step(
+        &self,
+        step: Spanned<StepText>,
+        at: u64,
+        before: Duration,
+    ) -> Result<Step, ConfigError> {
+        let span = step.span();
+        let step = step.into_inner();
+        let time = step.time.map(|time| time.0);
+        let Some(event) = step.event else {
+            return Err(self
+                .text
+                .error(span, "a step has no event", "this step")
+                .with_help("add `event = { topic = \"...\", json = { } }`"));
+        };
+        let now = time.unwrap_or(before);
+        let attempt = event.get_ref().attempt.map_or(1, Into::into);
+        let event = self.event(event, at, now)?;
+        let verdict = step.verdict.as_ref().map_or(Kind::Ok, |verdict| *verdict.get_ref());
+        if let (Some(written), true) =
+            (&step.verdict, verdict != Kind::Ok && !step.output.is_empty())
+        {
+            let message = format!("verdict `{}` with outputs", verdict.as_str());
+            return Err(self
+                .text
+                .error(written.span(), message, "an attempt that fails publishes nothing")
+                .with_help("remove `output`, or the verdict"));
+        }
+        let outputs = step.output.into_iter().map(|output| self.output(output));
+        let expected = Expected {
+            verdict,
+            code: step.code,
+            message: step.message,
+            after: step.after.map(|after| after.0),
+            outputs: outputs.collect::<Result<_, _>>()?,
+            log: step.log,
+        };
+        Ok(Step { event, attempt, time, expected })
+    }
+
+    fn event(
+        &self,
+        event: Spanned<EventText>,
+        at: u64,
+        now: Duration,
+    ) -> Result<Event, ConfigError> {
+        let span = event.span();
+        let event = event.into_inner();
+        let payload = Payload {
+            json: event.json,
+            text: event.text,
+            base64: event.base64,
+            file: event.file,
+            tombstone: event.tombstone,
+        };
+        let timestamp = event.timestamp.map_or(now, |time| time.0);
+        Ok(Event {
+            topic: event.topic.into(),
+            partition: event.partition,
+            position: event.position.unwrap_or(at),
+            key: event.key.map(|key| key.0),
+            payload: self.payload(payload, span)?.0,
+            headers: event.headers.0.into(),
+            timestamp_ms: u64::try_from(timestamp.as_millis()).unwrap_or(u64::MAX),
+            attributes: event.attributes.into_iter().collect(),
+        })
+    }
+
+    fn output(&self, output: Spanned<OutputText>) -> Result<ExpectedOutput, ConfigError> {
+        let span = output.span();
+        let output = output.into_inner();
+        let payload = Payload {
+            json: output.json,
+            text: output.text,
+            base64: output.base64,
+            file: output.file,
+            tombstone: output.tombstone,
+        };
+        let (payload, as_json) = self.payload(payload, span)?;
+        let event = Outgoing {
+            connection: output.connection.map(Into::into),
+            topic: output.topic.into(),
+            key: output.key.map(|key| key.0),
+            payload,
+            headers: output.headers.0,
+            attributes: output.attributes.into_iter().collect(),
+        };
+        Ok(ExpectedOutput { event, as_json })
+    }
+
+    /// The payload's bytes, and whether they are to be taken for JSON.
+    fn payload(
+        &self,
+        payload: Payload,
+        span: std::ops::Range<usize>,
+    ) -> Result<(Option<Bytes>, bool), ConfigError> {
+        const FORMS: &str = "write one of `json`, `text`, `base64`, `file` and `tombstone = true`";
+        let given = payload.given();
+        if given != 1 {
+            let message = match given {
+                0 => "an event has no payload",
+                _ => "an event has several payloads",
+            };
+            return Err(self.text.error(span, message, "this event").with_help(FORMS));
+        }
+        let Payload { json, text, base64, file, tombstone: _ } = payload;
+        Ok(match (json, text, base64, file) {
+            (Some(JsonText(json)), ..) => (Some(json.into()), true),
+            (_, Some(text), ..) => (Some(text.into()), false),
+            (_, _, Some(Base64(bytes)), _) => (Some(bytes.into()), false),
+            (.., Some(file)) => {
+                let path = self.folder.join(file.get_ref());
+                let bytes = fs::read(&path).map_err(|e| {
+                    let message = format!("{} cannot be read: {e}", path.display());
+                    self.text.error(file.span(), message, "this file")
+                })?;
+                (Some(bytes.into()), true)
+            }
+            _ => (None, false),
+        })
+    }
+}
+
+struct Payload {
+    json: Option<JsonText>,
+    text: Option<String>,
+    base64: Option<Base64>,
+    file: Option<Spanned<PathBuf>>,
+    tombstone: bool,
+}
+
+impl Payload {
+    fn given(&self) -> usize {
+        let given = [
+            self.json.is_some(),
+            self.text.is_some(),
+            self.base64.is_some(),
+            self.file.is_some(),
+            self.tombstone,
+        ];
+        given.into_iter().filter(|given| *given).count()
+    }
+}
+
+/// The step that stands at the case itself.
+fn step_of(case: CaseText) -> StepText {
+    StepText {
+        time: None,
+        event: case.event,
+        verdict: case.verdict,
+        code: case.code,
+        message: case.message,
+        after: case.after,
+        output: case.output,
+        log: case.log,
+    }
+}

@@ -1,0 +1,94 @@
+//! Gives the events of cases to a plugin, on the production engine.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use anyhow::Result;
+use bytes::Bytes;
+use sandbar_test::{Bench, BenchConfig, Loaded};
+use sandbar_wasm::{Grant, Inspection, LoadError, LoadSpec};
+
+use super::{Answer, Case, Settings, Step};
+
+/// Runs cases of one plugin.
+pub struct Runner {
+    bench: Bench,
+    name: String,
+    wasm: Bytes,
+    inspection: Inspection,
+}
+
+/// What came of a case.
+#[derive(Debug)]
+pub struct Ran {
+    /// Why the plugin did not start.
+    pub start_error: Option<String>,
+    /// One for each step, where it did.
+    pub answers: Vec<Answer>,
+}
+
+impl Runner {
+    /// Compiles the plugin, and keeps what comes of that in `cache`.
+    ///
+    /// # Errors
+    /// Where the file is no plugin, or the engine does not start.
+    pub async fn new(name: &str, wasm: Bytes, cache: Option<PathBuf>) -> Result<Self> {
+        let bench = Bench::new(BenchConfig { cache, time: Some(std::time::Duration::ZERO) })?;
+        let inspection = bench.inspect(wasm.clone()).await?;
+        Ok(Self { bench, name: name.to_owned(), wasm, inspection })
+    }
+
+    /// What is known of the plugin's file.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    /// Runs a case in an instance of its own.
+    pub async fn run(&self, case: &Case) -> Ran {
+        let session = match self.start(&case.settings).await {
+            Ok(session) => session,
+            Err(e) => return Ran { start_error: Some(e.to_string()), answers: Vec::new() },
+        };
+        let mut answers = Vec::with_capacity(case.steps.len());
+        for step in &case.steps {
+            answers.push(session.step(step).await);
+        }
+        Ran { start_error: None, answers }
+    }
+
+    /// Loads the plugin for events that come one after the other. There must be one
+    /// session at a time: they share the clock.
+    ///
+    /// # Errors
+    /// Why the plugin does not start.
+    pub async fn start(&self, settings: &Settings) -> Result<Session<'_>, LoadError> {
+        self.bench.set_time(settings.time);
+        let needed = || -> BTreeSet<Grant> { self.inspection.grants.clone() };
+        let spec = LoadSpec {
+            limits: settings.limits.clone(),
+            grants: settings.grants.clone().unwrap_or_else(needed),
+            config: settings.config.clone(),
+            ..LoadSpec::new(&self.name)
+        };
+        let mut plugin = self.bench.load(self.wasm.clone(), spec).await?;
+        if let Some(topics) = &settings.publish {
+            plugin.allow(topics.clone());
+        }
+        Ok(Session { bench: &self.bench, plugin })
+    }
+}
+
+/// A plugin that has started.
+pub struct Session<'a> {
+    bench: &'a Bench,
+    plugin: Loaded,
+}
+
+impl Session<'_> {
+    /// Gives it the event of a step.
+    pub async fn step(&self, step: &Step) -> Answer {
+        if let Some(time) = step.time {
+            self.bench.move_to(time);
+        }
+        self.plugin.attempt(step.event.clone(), step.attempt).await.into()
+    }
+}
