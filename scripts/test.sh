@@ -38,13 +38,13 @@ for broker in "${brokers[@]}"; do
 done
 
 # One selection of packages for all of it: another one has other features, and compiles wasmtime anew.
-# The test programs are guests: their exports have names that no linker of a host takes.
-packages=(--workspace --exclude sandbar-programs)
+# Test programs and the bench's plugins are guests: their exports have names that no linker of a host takes.
+packages=(--workspace --exclude sandbar-programs --exclude sandbar-bench-guests)
 cargo build "${packages[@]}" --bins --tests --examples
 export SANDBAR_BUILD=${CARGO_TARGET_DIR:-target}/debug/sandbar-build
 scripts/build-guests.sh
 scripts/build-languages.sh
-scripts/test-languages.sh
+SANDBAR=${CARGO_TARGET_DIR:-target}/debug/sandbar scripts/test-languages.sh
 
 for broker in "${brokers[@]}"; do
   IFS='|' read -r folder variable port url name needs <<<"$broker"

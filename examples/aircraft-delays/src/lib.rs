@@ -67,7 +67,7 @@ mod tests {
     fn flight(aircraft: &str, delay: &str) -> Event {
         let line = format!("2013,1,1,1,1,1,1,1,{delay},UA,1,{aircraft},EWR,IAH,1,1,1,1,x");
         let mut event = Event::new("flights");
-        event.payload = Some(line.into_bytes());
+        event.payload = Some(line.into());
         event
     }
 

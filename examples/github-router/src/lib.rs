@@ -171,7 +171,7 @@ mod tests {
             expected["url"] = json!("https://github.com/o/r/pull/2");
         }
         assert_eq!(typed(&output), expected);
-        let id = ("id".to_owned(), "github.webhooks/0/7".to_owned());
+        let id = ("id".into(), "github.webhooks/0/7".into());
         assert!(output.attributes.contains(&id), "{:?}", output.attributes);
     }
 
@@ -180,7 +180,7 @@ mod tests {
         let key = |payload: Value| {
             let output = run(&json!({"event": "ping", "payload": payload}).to_string()).unwrap();
             assert_eq!(typed(&output)["type"], "ping");
-            String::from_utf8(output.key.unwrap()).unwrap()
+            String::from_utf8(output.key.unwrap().to_vec()).unwrap()
         };
         assert_eq!(key(json!({"organization": {"login": "o"}})), "o");
         assert_eq!(key(json!({})), "none");
@@ -210,7 +210,7 @@ mod tests {
             types.insert(
                 typed(&output)["type"].as_str().unwrap().split('.').next().unwrap().to_owned(),
             );
-            *keys.entry(output.key.unwrap()).or_default() += 1;
+            *keys.entry(output.key.unwrap().to_vec()).or_default() += 1;
         }
         assert_eq!(keys.values().sum::<usize>(), 329);
         assert_eq!(types.len(), 58);

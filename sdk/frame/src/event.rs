@@ -88,6 +88,7 @@ impl<'a> Events<'a> {
     ///
     /// # Errors
     /// [`Malformed`], which says what is wrong and where.
+    #[expect(clippy::type_complexity, reason = "an event with the caller's headers and attributes")]
     pub fn next<H, A>(
         &mut self,
         header: impl FnMut(&'a str, &'a [u8]) -> H,

@@ -124,6 +124,7 @@ impl Source for One {
             ordered: true,
             atomic_effects: self.atomic,
             atomic_marks: false,
+            atomic_state: false,
             tombstones: true,
             delayed_release: false,
             spread_over_processes: true,
@@ -204,7 +205,10 @@ impl Handler for Nothing {
             payload: call.event.payload.clone(),
             ..Outgoing::new("out", Bytes::new())
         };
-        let one = |call: &Call| Ok((0..self.outputs).map(|_| output(call)).collect());
+        let one = |call: &Call| {
+            let outputs: Vec<_> = (0..self.outputs).map(|_| output(call)).collect();
+            Ok(outputs.into())
+        };
         Outcomes { by, results: calls.iter().map(one).collect() }
     }
 

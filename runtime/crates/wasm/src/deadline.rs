@@ -57,10 +57,10 @@ mod tests {
     /// A call that waits for others all the time, and never long enough to go to sleep.
     #[tokio::test]
     async fn a_busy_call_meets_its_deadline() {
-        let (to, mut from) = mpsc::unbounded_channel();
+        let (to, mut from) = mpsc::channel(1);
         let busy = async {
             loop {
-                to.send(()).unwrap();
+                to.send(()).await.unwrap();
                 from.recv().await;
             }
         };

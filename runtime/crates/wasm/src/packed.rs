@@ -190,6 +190,7 @@ mod tests {
         assert_eq!(event, expected);
     }
 
+    #[expect(clippy::type_complexity, reason = "a frame's outgoing event, spelled out once")]
     fn returned(payload: &[u8]) -> frame::Outgoing<'_, [(&str, &[u8]); 1], [(&str, &str); 1]> {
         frame::Outgoing {
             connection: None,

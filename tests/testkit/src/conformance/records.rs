@@ -1,6 +1,9 @@
 //! What goes in comes out, and what cannot go in says why.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use sandbar_core::{Event, Header, Outgoing, PublishError, Sink};
@@ -108,8 +111,13 @@ pub async fn too_large_is_rejected(bench: &Bench) {
     records[1].payload = Some(noise(bench.declared().too_large.expect("a bound")));
     let results = results(&*connection.sink(), &records).await;
     assert!(matches!(results[..], [Ok(()), Err(PublishError::Rejected(_)), Ok(())]), "{results:?}");
-    let got = consumer.take(2).await;
-    assert_eq!(numbers(&got), [0, 2]);
+    let mut got = consumer.take(2).await;
+    // a sink that loses its channel over it may publish again what was not confirmed by then
+    let distinct = |got: &[Got]| numbers(got).into_iter().collect::<BTreeSet<_>>();
+    while distinct(&got).len() < 2 {
+        got.extend(consumer.take(1).await);
+    }
+    assert_eq!(distinct(&got), [0, 2].into());
     consumer.done(&got).await.expect("settles");
     consumer.close().await;
     bench.nothing_left(&connection, &spec).await;

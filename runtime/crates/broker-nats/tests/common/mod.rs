@@ -129,13 +129,20 @@ pub async fn recv_all(partition: &mut Box<dyn Partition>, count: usize) -> Vec<D
 }
 
 pub async fn settle(partition: &mut Box<dyn Partition>, deliveries: &[Delivery]) {
+    try_settle(partition, deliveries).await.unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Tries again while the server is away.
+pub async fn try_settle(
+    partition: &mut Box<dyn Partition>,
+    deliveries: &[Delivery],
+) -> Result<(), SourceError> {
     let settlements: Vec<_> = deliveries.iter().map(|d| Settlement::done(d.token)).collect();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         match partition.settle(&settlements).await {
-            Ok(()) => return,
             Err(SourceError::Unavailable(_)) if tokio::time::Instant::now() < deadline => {}
-            Err(e) => panic!("{e}"),
+            settled => return settled,
         }
     }
 }

@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_secret_is_found_wherever_it_stands_in_a_text() {
-        let secrets = ["hunter2", "hunter2-and-more", "short", "  spaced-out\n"]
-            .map(|text| SecretValue::new(text));
+        let secrets =
+            ["hunter2", "hunter2-and-more", "short", "  spaced-out\n"].map(SecretValue::new);
         let redactor = Redactor::new(&secrets);
         let said = "hunter2-and-more, hunter2hunter2 and spaced-out; shorts stay";
         assert_eq!(

@@ -366,6 +366,7 @@ async fn s2_a_request_has_a_deadline_of_its_own() {
     assert!(bench.metrics().contains(counted), "{}", bench.metrics());
 }
 
+#[expect(clippy::disallowed_methods, reason = "the server's own thread: no worker is blocked")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn s2_requests_beyond_the_bound_wait_for_a_place() {
     for bound in [1, 4] {
