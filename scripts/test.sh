@@ -41,7 +41,8 @@ done
 # Test programs and the bench's plugins are guests: their exports have names that no linker of a host takes.
 packages=(--workspace --exclude sandbar-programs --exclude sandbar-bench-guests)
 cargo build "${packages[@]}" --bins --tests --examples
-export SANDBAR_BUILD=${CARGO_TARGET_DIR:-target}/debug/sandbar-build
+SANDBAR_BUILD=$(realpath "${CARGO_TARGET_DIR:-target}/debug/sandbar-build")
+export SANDBAR_BUILD
 scripts/build-guests.sh
 scripts/build-languages.sh
 SANDBAR=${CARGO_TARGET_DIR:-target}/debug/sandbar scripts/test-languages.sh
