@@ -137,7 +137,8 @@ fn rewrite(table: &mut Entry, output: &OutputJson) {
     for (key, value) in fields {
         set(table, key, value);
     }
-    if let (Some(space), None) = (space, suffix(table))
+    if let Some(space) = space
+        && suffix(table).is_none_or(|suffix| suffix.is_empty())
         && let Some((_, Item::Value(last))) = table.iter_mut().last()
     {
         last.decor_mut().set_suffix(space);
