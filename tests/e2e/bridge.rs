@@ -1,5 +1,5 @@
 //! Events with keys through four routes, from one broker to the next and back to where
-//! they came from: Kafka, NATS, RabbitMQ, SQS, Kafka. `EVENTS` says how many.
+//! they came from: Kafka, NATS, RabbitMQ, SQS, Kafka. `EVENTS` says how many (`make bridge`).
 //!
 //! SQS is ElasticMQ here: moto hands out later messages of a FIFO group while earlier ones are in flight.
 
@@ -16,8 +16,9 @@ use sandbar_testkit::{
 };
 use sandbar_tests::{Record, create_topics, produce, read};
 
-const EVENTS: usize = 600;
-const KEYS: usize = 50;
+const EVENTS: usize = 2_000;
+/// SQS takes one event of a key at a time: the more keys, the more at once.
+const KEYS: usize = 1_000;
 
 /// The routes in the order of an event's way.
 const ROUTES: [(&str, &str); 4] =

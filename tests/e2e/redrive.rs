@@ -1,10 +1,18 @@
 //! Ten thousand dead letters sent back by a process that is killed as a power cut would.
 
-use std::{collections::HashMap, fs, path::Path, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sandbar_testkit::{Runtime, eventually_within, guest, server::KAFKA};
+use sandbar_testkit::{
+    Runtime, eventually_within, guest,
+    server::{ELASTICMQ, KAFKA, RABBITMQ},
+};
 use sandbar_tests::{Record, create_topics, ends, produce, read};
 use serde_json::{Value, json};
 
@@ -17,11 +25,14 @@ const RATE: &str = "2500";
 const STRETCH: i64 = 1_500;
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The settings of `NAME`, which copies each event from `input`, if it may.
-fn configure(folder: &Path, name: &str, input: &str, may: bool) -> Result<()> {
+/// The settings of `NAME`, which copies each event from `input`, if it may, to the connection
+/// `out`; where the event came from, if that is empty.
+fn configure(folder: &Path, name: &str, input: &str, may: bool, out: &str) -> Result<()> {
     let output = if may { format!("{input}.out") } else { "elsewhere".to_owned() };
+    let out =
+        if out.is_empty() { String::new() } else { format!("output-connection = \"{out}\"\n") };
     let settings = format!(
-        "topics = [\"{input}\"]\npublish = [\"{output}\"]\nordering = \"key\"\n\
+        "{out}topics = [\"{input}\"]\npublish = [\"{output}\"]\nordering = \"key\"\n\
          [dedup]\nwindow = \"24h\"\n"
     );
     Ok(fs::write(folder.join(format!("plugins/{name}.toml")), settings)?)
@@ -32,10 +43,10 @@ fn event(n: usize) -> (String, String) {
     ((n % KEYS).to_string(), (n / KEYS).to_string())
 }
 
-fn wait_for_letters(runtime: &Runtime, name: &str) {
+fn wait_for_letters(runtime: &Runtime, name: &str, letters: usize) {
     eventually_within(PATIENCE, "everything is a dead letter", || {
         let counts = runtime.plugin(name)?["counts"].clone();
-        (counts["dead_lettered"].as_u64()? >= LETTERS as u64).then_some(())
+        (counts["dead_lettered"].as_u64()? >= letters as u64).then_some(())
     });
 }
 
@@ -57,7 +68,7 @@ fn log_with_letters() -> Result<tempfile::TempDir> {
     let path = folder.path();
     fs::write(path.join("sandbar.toml"), "[admin]\nlisten = \"127.0.0.1:0\"\n")?;
     Runtime::install(path, &guest("program-echo"), "echo")?;
-    configure(path, "echo", "in", false)?;
+    configure(path, "echo", "in", false, "")?;
     let runtime = Runtime::start(path)?;
     let line = |n| {
         let (key, payload) = event(n);
@@ -66,9 +77,9 @@ fn log_with_letters() -> Result<tempfile::TempDir> {
     let lines: Vec<_> = (0..LETTERS).map(line).collect();
     let answer = runtime.post("/api/topics/in/events", lines.join("\n").as_bytes())?;
     ensure!(answer["published"] == LETTERS, "{answer}");
-    wait_for_letters(&runtime, "echo");
+    wait_for_letters(&runtime, "echo", LETTERS);
     ensure!(runtime.terminate()?.success());
-    configure(path, "echo", "in", true)?;
+    configure(path, "echo", "in", true, "")?;
     Ok(folder)
 }
 
@@ -153,17 +164,17 @@ async fn killed_on_kafka(brokers: &str, name: &str, flags: &[&str]) -> Result<us
     );
     fs::write(path.join("sandbar.toml"), config)?;
     Runtime::install(path, &guest("program-echo"), &name)?;
-    configure(path, &name, &input, false)?;
+    configure(path, &name, &input, false, "")?;
     let records: Vec<Record> = (0..LETTERS)
         .map(event)
         .map(|(key, payload)| Record::new(Some(key.as_bytes()), payload.as_bytes()))
         .collect();
     produce(brokers, &input, &records)?;
     let runtime = Runtime::start(path)?;
-    wait_for_letters(&runtime, &name);
+    wait_for_letters(&runtime, &name, LETTERS);
     ensure!(runtime.terminate()?.success());
 
-    configure(path, &name, &input, true)?;
+    configure(path, &name, &input, true, "")?;
     let runtime = Runtime::start(path)?;
     let inbox = format!("sandbar-inbox.sandbar.{name}");
     let parcels = || -> Result<i64> { Ok(ends(brokers, &inbox)?.values().sum()) };
@@ -196,4 +207,82 @@ async fn killed_on_kafka(brokers: &str, name: &str, flags: &[&str]) -> Result<us
     ensure!(read(brokers, &letters)?.len() == LETTERS, "letters went");
     ensure!(runtime.terminate()?.success());
     Ok(read(brokers, &inbox)?.len())
+}
+
+/// Letters of a queue broker.
+const FEW: usize = 300;
+
+#[test]
+fn d3_d4_letters_come_back_through_an_inbox_on_rabbitmq() -> Result<()> {
+    let Some(uri) = RABBITMQ.address() else { return Ok(()) };
+    // an event must not be lost before its queue is there
+    redriven_through("rabbitmq", &format!("uri = \"{uri}\"\nmandatory = true\n"))
+}
+
+#[test]
+fn d3_d4_letters_come_back_through_an_inbox_on_sqs() -> Result<()> {
+    let Some(endpoint) = ELASTICMQ.address() else { return Ok(()) };
+    let settings = format!(
+        "endpoint = \"{endpoint}\"\nregion = \"us-east-1\"\naccess-key-id = \"x\"\n\
+         secret-access-key = \"x\"\nfifo = true\nvisibility-timeout = \"5s\"\nwait = \"1s\"\n"
+    );
+    redriven_through("sqs", &settings)
+}
+
+/// Dead letters of a broker that keeps none lie in the log beside it, and go back through the
+/// plugin's inbox on the broker. A kill in their midst loses none.
+fn redriven_through(broker: &str, settings: &str) -> Result<()> {
+    let name = format!("redrive-{broker}-{}", std::process::id());
+    let input = format!("{name}-in");
+    let folder = tempfile::tempdir()?;
+    let path = folder.path();
+    let config = format!(
+        "[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [connections.{broker}]\ntype = \"{broker}\"\ncreate-topics = true\n{settings}"
+    );
+    fs::write(path.join("sandbar.toml"), config)?;
+    Runtime::install(path, &guest("program-echo"), &name)?;
+    configure(path, &name, &input, false, "local")?;
+    let runtime = Runtime::start(path)?;
+    let line = |n| {
+        let (key, payload) = event(n);
+        json!({ "key": key, "payload": payload, "headers": [["ce_id", n.to_string()]] }).to_string()
+    };
+    let lines: Vec<_> = (0..FEW).map(line).collect();
+    Runtime::command(path, &["publish", "--envelope", &input], lines.join("\n").as_bytes())?;
+    wait_for_letters(&runtime, &name, FEW);
+    ensure!(runtime.terminate()?.success());
+
+    configure(path, &name, &input, true, "local")?;
+    let runtime = Runtime::start(path)?;
+    let mut redrive = Runtime::begin(path, &["dlq", "redrive", &name, "--rate", "100"])?;
+    let outputs = |runtime: &Runtime| -> Result<Vec<(String, usize)>> {
+        let outputs = runtime.get_lines(&format!("/api/topics/{input}.out/events?connection=local"))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        outputs.iter().map(|o| Ok((text(&o["key"]), text(&o["payload"]).parse()?))).collect()
+    };
+    eventually_within(PATIENCE, "some came back", || {
+        outputs(&runtime).ok().filter(|all| all.len() > FEW / 10)
+    });
+    runtime.kill_9()?;
+    ensure!(!redrive.wait()?.success(), "it came to its end before the kill");
+
+    let runtime = Runtime::start(path)?;
+    let summary = Runtime::command(path, &["dlq", "redrive", &name, "-o", "json"], b"")?;
+    let summary: Value = serde_json::from_str(&summary)?;
+    ensure!(summary["state"] == "done" && summary["progress"]["left"] == 0, "{summary}");
+    let mut all = Vec::new();
+    eventually_within(PATIENCE, "all came back", || {
+        all = outputs(&runtime).ok()?;
+        (all.iter().collect::<HashSet<_>>().len() == FEW).then_some(())
+    });
+    let mut next: HashMap<&str, usize> = HashMap::new();
+    for (key, number) in &all {
+        // what a kill left unsettled comes again
+        let due = next.entry(key).or_default();
+        ensure!(*number <= *due, "event {number} of key {key}: {due} was due");
+        *due = (*due).max(number + 1);
+    }
+    ensure!(runtime.terminate()?.success());
+    Ok(())
 }
