@@ -76,7 +76,8 @@ impl App {
     /// What cannot be opened, and why.
     pub async fn with_connections(config: Config, connections: Connections) -> Result<Self> {
         let cache_dir = Some(config.data_folder.join("cache"));
-        let host = Host::new(HostConfig { cache_dir, ..HostConfig::default() })?;
+        let max_instances = config.max_instances;
+        let host = Host::new(HostConfig { cache_dir, max_instances, ..HostConfig::default() })?;
         let connections = Arc::new(connections);
         let watcher =
             Watcher::start(config.plugins_folder.clone(), config.watch).await.with_context(

@@ -22,6 +22,7 @@ pub mod units;
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -48,6 +49,9 @@ use toml::Spanned;
 /// The file that is read when none is named.
 pub const FILE_NAME: &str = "sandbar.toml";
 
+/// Enough for 1,000 plugins with their `describe` and a few busy ones; 8 TiB of address space.
+const MAX_INSTANCES: u32 = 2000;
+
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -71,6 +75,8 @@ pub struct Config {
     pub logging: Logging,
     /// How the plugins folder is watched.
     pub watch: Watch,
+    /// Instances that may live at once, all plugins together.
+    pub max_instances: u32,
     /// The brokers, by name; never empty.
     pub connections: BTreeMap<String, ConnectionConfig>,
     /// What is passed on from one connection to another without a plugin.
@@ -198,6 +204,7 @@ impl Config {
                 interval: settings.watch.interval.map_or(Duration::from_millis(500), |p| p.0),
                 debounce: settings.watch.debounce.map_or(Duration::from_millis(200), |p| p.0),
             },
+            max_instances: settings.engine.max_instances.map_or(MAX_INSTANCES, NonZeroU32::get),
             connections,
             text: text.clone(),
             defaults: settings.defaults,

@@ -5,7 +5,7 @@ mod plugin;
 mod reach;
 mod route;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -55,6 +55,8 @@ pub struct FileSettings {
     pub logging: LoggingSettings,
     /// How the plugins folder is watched.
     pub watch: WatchSettings,
+    /// What all plugins share.
+    pub engine: EngineSettings,
     /// The brokers, by name.
     pub connections: BTreeMap<String, ConnectionSettings>,
     /// Settings of every plugin, unless the plugin has its own.
@@ -119,6 +121,15 @@ pub struct WatchSettings {
     pub interval: Option<PositivePeriod>,
     /// How long a file must be left alone before it is read; `200ms` by default.
     pub debounce: Option<Period>,
+}
+
+/// `[engine]`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct EngineSettings {
+    /// Instances that may live at once, all plugins together: a busy plugin has up to
+    /// `concurrency` of them. Each reserves 4 GiB of address space, not memory; 2000 by default.
+    pub max_instances: Option<NonZeroU32>,
 }
 
 /// How the plugins folder is watched.

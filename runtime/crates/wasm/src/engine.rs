@@ -29,7 +29,13 @@ pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 const BACKTRACE_FRAMES: usize = 32;
 
 pub(crate) fn new(config: &HostConfig) -> Result<Engine, HostError> {
-    let engine = Engine::new(&settings(config)).map_err(|e| HostError::Engine(format!("{e:#}")))?;
+    let instances = config.max_instances;
+    let engine = Engine::new(&settings(config)).map_err(|e| {
+        HostError::Engine(format!(
+            "{e:#}; it reserves 4 GiB of address space for each of {instances} instances: where a limit \
+             (`ulimit -v`) is in the way, lower `max-instances` in `[engine]`"
+        ))
+    })?;
     start_ticker(&engine, config.tick)?;
     Ok(engine)
 }

@@ -37,7 +37,7 @@ impl Raised {
         } else if let Some(trap) = error.downcast_ref::<Trap>() {
             (Some(ErrorClass::Trap), panic.unwrap_or_else(|| trap.to_string()))
         } else if error.is::<PoolConcurrencyLimitError>() {
-            (Some(ErrorClass::Host), format!("{error:#}: raise the host's `max_instances`"))
+            (Some(ErrorClass::Host), format!("{error:#}: raise `max-instances` in `[engine]`"))
         } else if format!("{error:#}").contains(COPY_REFUSED) {
             (Some(ErrorClass::Output), LimitHit::OutputFlood.to_string())
         } else {

@@ -208,7 +208,7 @@ async fn r4_a_full_host_is_told_apart_from_a_failing_plugin() {
         }
         assert!(held.len() <= 16, "sixteen instances are all there is room for");
     };
-    insta::assert_snapshot!(error, @"cannot make an instance (host): maximum concurrent limit of 16 for component instances reached: raise the host's `max_instances`");
+    insta::assert_snapshot!(error, @"cannot make an instance (host): maximum concurrent limit of 16 for component instances reached: raise `max-instances` in `[engine]`");
     assert_eq!(bench.stats("p").host_errors(), 1);
 }
 
