@@ -3,6 +3,9 @@
 
 CARGO ?= cargo
 MINUTES ?= 3
+# One selection of packages for all that is tested: another one has other features, and compiles wasmtime anew.
+# Test programs and the bench's plugins are guests: their exports have names that no linker of a host takes.
+export TESTED := --workspace --exclude sandbar-programs --exclude sandbar-bench-guests --features sandbar-broker-rabbitmq/tls
 CHAOS = target/debug/sandbar-chaos
 
 build:
@@ -17,12 +20,18 @@ demo: guests
 	$(CARGO) build --release -p sandbar -p sandbar-demo $(if $(filter sqs,$(BROKER)),--features sandbar/sqs)
 	target/release/sandbar-demo $(if $(BROKER),--broker $(BROKER)) $(if $(URL),--url $(URL))
 
+# ARGS are those of `cargo test`.
 test:
-	scripts/test.sh
+	scripts/test.sh $(ARGS)
 
-# The delivery contract on virtual time: SEEDS=n, FROM=n, SECONDS=n, or SEED=n for one with its history.
+# Kafka to NATS to RabbitMQ to SQS to Kafka: EVENTS=n with keys, each counted and in order.
+bridge:
+	EVENTS=$(or $(EVENTS),100000) scripts/test.sh --test bridge -- --nocapture
+
+# The delivery contract on virtual time: SEEDS=n, FROM=n, SECONDS=n, or SEED=n for one with its history;
+# BUILT=1 takes what `make test` has built.
 sim:
-	$(CARGO) test --release -p sandbar-pipeline --test simulation seeds -- --nocapture
+	$(CARGO) test $(if $(BUILT),$(TESTED),--release -p sandbar-pipeline) --test simulation seeds -- --nocapture
 
 # Real brokers, killed and cut off: MINUTES=n on Kafka, a third of it on the embedded log; or on BROKER=kafka|log|nats|rabbitmq|sqs.
 # BUILT=1 takes the binaries and plugins that `make test` has made.
@@ -52,7 +61,7 @@ bench:
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features sandbar-chaos/sqs -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features sandbar-chaos/sqs,sandbar-broker-rabbitmq/tls -- -D warnings
 	scripts/contract-tests.py > /dev/null
 	scripts/deny.sh
 

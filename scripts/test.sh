@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test. Starts each broker that can be started; names the missing
-# ones, which is a failure under CI=true. Further arguments go to `cargo test`.
+# ones, which is a failure under CI=true. Arguments are those of `cargo test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,9 +37,7 @@ for broker in "${brokers[@]}"; do
   starting[$folder]=$!
 done
 
-# One selection of packages for all of it: another one has other features, and compiles wasmtime anew.
-# Test programs and the bench's plugins are guests: their exports have names that no linker of a host takes.
-packages=(--workspace --exclude sandbar-programs --exclude sandbar-bench-guests)
+read -ra packages <<<"${TESTED:?run it by make test}"
 cargo build "${packages[@]}" --bins --tests --examples
 SANDBAR_BUILD=$(realpath "${CARGO_TARGET_DIR:-target}/debug/sandbar-build")
 export SANDBAR_BUILD
@@ -69,8 +67,15 @@ if [ ${#missing[@]} -gt 0 ] && [ "${CI:-}" = true ]; then
   exit 1
 fi
 
+# `ARGUMENTS of cargo -- ARGUMENTS of the tests`, as cargo takes them
+selection=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do selection+=("$1"); shift; done
+[ $# -eq 0 ] || shift
 # Most tests of brokers wait for them, so more run at once than there are cores.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-8} cargo test "${packages[@]}" "$@"
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-8}
+cargo test "${packages[@]}" "${selection[@]}" --no-run --message-format=json-render-diagnostics |
+  scripts/run-tests.py "$@"
+[ ${#selection[@]} -gt 0 ] || cargo test "${packages[@]}" --doc
 
 for broker in "${missing[@]}"; do
   echo "MISSING BROKER: $broker: its tests did not run" >&2

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Runs the test executables that `cargo test --no-run --message-format=json` names on its standard
+input, several at once, for most tests of brokers wait; arguments go to each of them.
+
+Cargo runs them one after the other and stops at the first that fails. Here all run, what each says is
+printed when it ends, and those that failed are named at the end. JOBS says how many run at
+once, of those that use brokers and of the others.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+JOBS = int(os.environ.get("JOBS") or 3)
+# Packages that use the brokers which scripts/test.sh has started.
+BROKERS = ("runtime/crates/broker-", "examples/demo", "tests.")
+# Those that stop and kill the broker of their package go before and after all others that use one.
+STAGES = {"conformance": 0, "restart": 2}
+# Longest first, of those that use no broker.
+LONG = ("languages", "reach", "host")
+
+printing = threading.Lock()
+
+
+class Test:
+    def __init__(self, message):
+        self.folder = Path(message["manifest_path"]).parent
+        self.executable = message["executable"]
+        name = message["target"]["name"]
+        package = str(self.folder.relative_to(Path.cwd()))
+        self.title = f"{package} {name}"
+        uses_broker = f"{package}.".startswith(BROKERS)
+        self.stage = STAGES.get(name, 1) if uses_broker else None
+        self.rank = name not in LONG
+
+    def run(self, alone):
+        began = time.monotonic()
+        output = None if alone else subprocess.PIPE
+        end = subprocess.run(
+            [self.executable, *sys.argv[1:]],
+            cwd=self.folder,
+            env={**os.environ, "CARGO_MANIFEST_DIR": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output and subprocess.STDOUT,
+        )
+        with printing:
+            print(f"\n== {self.title}: {time.monotonic() - began:.1f} s", flush=True)
+            sys.stdout.buffer.write(end.stdout or b"")
+            sys.stdout.buffer.flush()
+        return None if end.returncode == 0 else self.title
+
+
+def selected(messages):
+    for line in messages:
+        message = json.loads(line) if line.startswith("{") else {}
+        if message.get("executable") and message["profile"]["test"]:
+            yield Test(message)
+
+
+def main():
+    tests = sorted(selected(sys.stdin), key=lambda test: test.rank)
+    if not tests:
+        sys.exit("no test executables: cargo has said why")
+    # executables of procedural macros are linked with the compiler's own libraries
+    root = subprocess.run(["rustc", "--print", "sysroot"], check=True, capture_output=True, text=True)
+    paths = [f"{root.stdout.strip()}/lib", os.environ.get("LD_LIBRARY_PATH")]
+    os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
+
+    alone = len(tests) == 1
+    ends = []
+    with ThreadPoolExecutor(JOBS) as free:
+        ends += [free.submit(t.run, alone) for t in tests if t.stage is None]
+        for stage in (0, 1, 2):
+            with ThreadPoolExecutor(JOBS) as pool:
+                ends += [pool.submit(t.run, alone) for t in tests if t.stage == stage]
+    failed = [title for title in (end.result() for end in ends) if title]
+    print(f"\n{len(tests) - len(failed)} of {len(tests)} test executables passed")
+    if failed:
+        sys.exit("FAILED: " + ", ".join(failed))
+
+
+main()
