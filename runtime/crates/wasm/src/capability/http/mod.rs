@@ -197,9 +197,18 @@ struct Hooks {
     deadline: Instant,
 }
 
+/// Bytes of the headers that a plugin puts together for a request. A plugin may have a thousand
+/// such resources: what the host keeps for all of them is to be less than the plugin may have
+/// itself.
+const MOST_HEADERS: usize = 32 << 10;
+/// Bytes of a request's body that wait to be sent, in each of two parts; for the same reason.
+const BODY_PART: usize = 64 << 10;
+
 impl Http {
     pub(crate) fn new(outlet: Option<Arc<Outlet>>) -> Self {
-        Self { ctx: WasiHttpCtx::new(), hooks: Hooks { outlet, deadline: Instant::now() } }
+        let mut ctx = WasiHttpCtx::new();
+        ctx.set_field_size_limit(MOST_HEADERS);
+        Self { ctx, hooks: Hooks { outlet, deadline: Instant::now() } }
     }
 }
 
@@ -230,6 +239,10 @@ impl WasiHttpHooks for Hooks {
             let (response, connection) = outlet.send(request, options, deadline).await?;
             Ok((response, Box::new(connection) as Box<_>))
         })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_PART
     }
 
     // the defaults of these write to the host's own log
