@@ -1,12 +1,13 @@
 //! What a plugin made of an event: what cases are compared with, and programs read.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sandbar_core::{ErrorClass, HandlerError, Outgoing, Verdict};
 use sandbar_test::{Attempt, LogLine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::RequestJson;
 use crate::event_json::{BytesJson, OutgoingJson};
 
 /// How an attempt ends.
@@ -80,7 +81,7 @@ impl Kind {
 }
 
 /// What a plugin made of one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
     /// How the attempt ended.
     pub verdict: Kind,
@@ -100,6 +101,15 @@ pub struct Answer {
     pub published: Vec<OutputJson>,
     /// What it logged.
     pub log: Vec<LogJson>,
+    /// What it counted.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
+    /// What it remembers afterwards.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub state: BTreeMap<String, BytesJson>,
+    /// What it asked others for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<RequestJson>,
 }
 
 /// An event that a plugin published.
@@ -130,16 +140,23 @@ impl From<Attempt> for Answer {
     fn from(attempt: Attempt) -> Self {
         let log = attempt.log.into_iter().map(LogJson::from).collect();
         let published = attempt.published.iter().map(OutputJson::from).collect();
+        let state = attempt.state.into_iter().map(|(key, value)| (key, BytesJson(value)));
+        let answer = Self {
+            verdict: Kind::Ok,
+            code: None,
+            message: None,
+            after: None,
+            outputs: Vec::new(),
+            published,
+            log,
+            metrics: attempt.metrics,
+            state: state.collect(),
+            requests: Vec::new(),
+        };
         match attempt.outcome {
-            Ok(outputs) => Self {
-                verdict: Kind::Ok,
-                code: None,
-                message: None,
-                after: None,
-                outputs: outputs.iter().map(OutputJson::from).collect(),
-                published,
-                log,
-            },
+            Ok(outputs) => {
+                Self { outputs: outputs.iter().map(OutputJson::from).collect(), ..answer }
+            }
             Err(error) => Self {
                 verdict: Kind::of(&error),
                 after: match error.verdict {
@@ -149,9 +166,7 @@ impl From<Attempt> for Answer {
                 },
                 code: Some(error.code),
                 message: Some(error.message),
-                outputs: Vec::new(),
-                published,
-                log,
+                ..answer
             },
         }
     }

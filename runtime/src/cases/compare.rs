@@ -1,10 +1,15 @@
 //! What was expected against what came of it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::{Answer, Case, Expected, ExpectedOutput, OutputJson, Ran, structure};
+use super::{
+    Answer, Case, Content, Expected, ExpectedOutput, OutputJson, Ran,
+    structure::{self, member},
+};
 use crate::event_json::BytesJson;
 
 /// One thing that is not as expected.
@@ -78,14 +83,23 @@ pub fn compare(case: &Case, ran: &Ran) -> Vec<Difference> {
 
 /// What a case would have to say for `answer` to be as expected.
 pub fn expected_of(answer: &Answer) -> Expected {
-    let output =
-        |output: &OutputJson| ExpectedOutput { event: output.clone().into(), as_json: true };
+    let outputs = |outputs: &[OutputJson]| {
+        let output =
+            |output: &OutputJson| ExpectedOutput { event: output.clone().into(), as_json: true };
+        outputs.iter().map(output).collect()
+    };
+    let value = |(key, BytesJson(bytes)): (&String, &BytesJson)| {
+        (key.clone(), Content { bytes: bytes.clone(), as_json: true })
+    };
     Expected {
         verdict: answer.verdict,
         code: answer.code.clone(),
         message: answer.message.clone(),
         after: answer.after,
-        outputs: answer.outputs.iter().map(output).collect(),
+        outputs: outputs(&answer.outputs),
+        published: Some(outputs(&answer.published)),
+        state: Some(answer.state.iter().map(value).collect()),
+        metrics: Some(answer.metrics.clone()),
         log: Some(answer.log.iter().map(super::LogJson::line).collect()),
     }
 }
@@ -118,7 +132,16 @@ fn answer_differences(expected: &Expected, answer: &Answer) -> Vec<Difference> {
         let text = |time| humantime::format_duration(time).to_string();
         all.push(Difference::new("after", text(wanted), answer.after.map(text)));
     }
-    outputs(&expected.outputs, &answer.outputs, &mut all);
+    outputs(["outputs", "output"], &expected.outputs, &answer.outputs, &mut all);
+    if let Some(wanted) = &expected.published {
+        outputs(["published"; 2], wanted, &answer.published, &mut all);
+    }
+    if let Some(wanted) = &expected.state {
+        state(wanted, &answer.state, &mut all);
+    }
+    if let Some(wanted) = &expected.metrics {
+        metrics(wanted, &answer.metrics, &mut all);
+    }
     if let Some(wanted) = &expected.log {
         let found: Vec<_> = answer.log.iter().map(super::LogJson::line).collect();
         if *wanted != found {
@@ -128,16 +151,22 @@ fn answer_differences(expected: &Expected, answer: &Answer) -> Vec<Difference> {
     all
 }
 
-fn outputs(expected: &[ExpectedOutput], found: &[OutputJson], all: &mut Vec<Difference>) {
+/// `names` is what many and one of them are called.
+fn outputs(
+    names: [&str; 2],
+    expected: &[ExpectedOutput],
+    found: &[OutputJson],
+    all: &mut Vec<Difference>,
+) {
     if expected.len() != found.len() {
         let wanted: Vec<_> = expected.iter().map(|e| summary(&(&e.event).into())).collect();
         let got: Vec<_> = found.iter().map(summary).collect();
-        let at = format!("outputs: expected {}, found {}", expected.len(), found.len());
+        let at = format!("{}: expected {}, found {}", names[0], expected.len(), found.len());
         all.push(Difference::new(at, wanted.join("\n"), got.join("\n")));
         return;
     }
     for (at, (expected, found)) in expected.iter().zip(found).enumerate() {
-        let name = format!("output {}", at + 1);
+        let name = format!("{} {}", names[1], at + 1);
         let differences = output_differences(expected, found);
         all.extend(
             differences.into_iter().map(|d| Difference { at: format!("{name} {}", d.at), ..d }),
@@ -164,11 +193,42 @@ pub(super) fn output_differences(expected: &ExpectedOutput, found: &OutputJson) 
     ] {
         differ(at, Some(wanted.join("\n")), Some(found.join("\n")));
     }
-    payload(wanted.payload(), found.payload(), expected.as_json, &mut all);
+    content("payload", wanted.payload(), found.payload(), expected.as_json, &mut all);
     all
 }
 
-fn payload(
+fn state(
+    expected: &BTreeMap<String, Content>,
+    found: &BTreeMap<String, BytesJson>,
+    all: &mut Vec<Difference>,
+) {
+    for key in expected.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
+        let wanted = expected.get(key);
+        let as_json = wanted.is_some_and(|wanted| wanted.as_json);
+        let (wanted, found) = (wanted.map(|w| &*w.bytes), found.get(key).map(|f| &*f.0));
+        content(&format!("state{}", member(key)), wanted, found, as_json, all);
+    }
+}
+
+fn metrics(
+    expected: &BTreeMap<String, f64>,
+    found: &BTreeMap<String, f64>,
+    all: &mut Vec<Difference>,
+) {
+    for name in expected.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
+        let counted = |value: &&f64| **value != 0.0;
+        let text =
+            |values: &BTreeMap<String, f64>| values.get(name).filter(counted).map(f64::to_string);
+        let (wanted, found) = (text(expected), text(found));
+        if wanted != found {
+            all.push(Difference::new(format!("metric {name}"), wanted, found));
+        }
+    }
+}
+
+/// Where bytes differ that are called `name`: in their structure, where both are JSON and `as_json`.
+pub(super) fn content(
+    name: &str,
     expected: Option<&[u8]>,
     found: Option<&[u8]>,
     as_json: bool,
@@ -180,12 +240,12 @@ fn payload(
     let json = |bytes: Option<&[u8]>| -> Option<Value> { serde_json::from_slice(bytes?).ok() };
     if as_json && let (Some(expected), Some(found)) = (json(expected), json(found)) {
         let mut places = Vec::new();
-        structure::differences("payload", &expected, &found, &mut places);
+        structure::differences(name, &expected, &found, &mut places);
         all.extend(places.into_iter().map(|(at, e, f)| Difference::new(at, e, f)));
         return;
     }
     let text = |bytes: Option<&[u8]>| bytes.map(bytes_text);
-    all.push(Difference::new("payload", text(expected), text(found)));
+    all.push(Difference::new(name, text(expected), text(found)));
 }
 
 /// Headers in order of their names: that of different names means nothing.

@@ -7,6 +7,7 @@
 
 mod answer;
 mod compare;
+mod http;
 mod payload;
 mod read;
 mod run;
@@ -21,11 +22,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use sandbar_core::{Event, Outgoing};
 use sandbar_wasm::{Grant, Limits};
 
 pub use answer::{Answer, Kind, LogJson, OutputJson};
 pub use compare::{Difference, compare, expected_of};
+pub use http::{Fake, FakeRequest, RequestJson, unanswered};
 pub use read::{find, read};
 pub use run::{Ran, Runner, Session};
 pub use update::update;
@@ -57,6 +60,12 @@ pub struct Case {
 pub struct Settings {
     /// What the plugin reads as its configuration.
     pub config: BTreeMap<String, String>,
+    /// Secrets that it may read.
+    pub secrets: BTreeMap<String, String>,
+    /// What it remembers to begin with.
+    pub state: BTreeMap<String, Bytes>,
+    /// How its HTTP requests are answered.
+    pub http: Vec<Fake>,
     /// What it may reach; `None`: whatever it imports.
     pub grants: Option<BTreeSet<Grant>>,
     /// Where it may publish to; `None`: where it says it does.
@@ -77,6 +86,9 @@ impl Case {
             message: None,
             after: None,
             outputs: Vec::new(),
+            published: None,
+            state: None,
+            metrics: None,
             log: None,
         };
         Self {
@@ -96,7 +108,16 @@ impl Settings {
     /// The defaults, with a configuration.
     pub fn new(config: BTreeMap<String, String>) -> Self {
         let limits = Limits::default();
-        Self { config, grants: None, publish: None, limits, time: read::TIME }
+        Self {
+            config,
+            secrets: BTreeMap::new(),
+            state: BTreeMap::new(),
+            http: Vec::new(),
+            grants: None,
+            publish: None,
+            limits,
+            time: read::TIME,
+        }
     }
 }
 
@@ -114,7 +135,7 @@ pub struct Step {
 }
 
 /// What is to come of an event. What is `None` may be anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Expected {
     /// How the attempt ends.
     pub verdict: Kind,
@@ -126,6 +147,12 @@ pub struct Expected {
     pub after: Option<Duration>,
     /// What it publishes, all of it, in order.
     pub outputs: Vec<ExpectedOutput>,
+    /// What it publishes at once, all of it, in order.
+    pub published: Option<Vec<ExpectedOutput>>,
+    /// All that it remembers afterwards.
+    pub state: Option<BTreeMap<String, Content>>,
+    /// All that it counts.
+    pub metrics: Option<BTreeMap<String, f64>>,
     /// What it logs, all of it, in order: `LEVEL: MESSAGE`.
     pub log: Option<Vec<String>>,
 }
@@ -137,4 +164,22 @@ pub struct ExpectedOutput {
     pub event: Outgoing,
     /// Whether the payload is compared as JSON, where it is: by what it says, not byte for byte.
     pub as_json: bool,
+}
+
+/// Bytes that are to be found somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// As at an output.
+    pub as_json: bool,
+}
+
+impl Content {
+    /// Whether `found` says the same.
+    fn says(&self, found: &[u8]) -> bool {
+        let mut differences = Vec::new();
+        compare::content("", Some(&self.bytes), Some(found), self.as_json, &mut differences);
+        differences.is_empty()
+    }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
 use sandbar_core::Header;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -21,6 +22,15 @@ pub struct Base64(pub Vec<u8>);
 /// Headers: a table, or pairs where names repeat or their order counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<Header>);
+
+/// A value of state: text, a whole number as its digits, `{ json = .. }` or `{ base64 = ".." }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueText {
+    /// As it is stored.
+    pub bytes: Bytes,
+    /// Whether it is compared as JSON.
+    pub as_json: bool,
+}
 
 /// A moment: a TOML date and time, or the same as text; UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +132,31 @@ impl<'de> Deserialize<'de> for NameAndValue {
     }
 }
 
+impl<'de> Deserialize<'de> for ValueText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        enum Form {
+            Json(JsonText),
+            Base64(Base64),
+        }
+        const FORMS: &str = "a value of state is text, a whole number, { json = .. } or \
+                             { base64 = \"..\" }";
+        let value = toml::Value::deserialize(deserializer)?;
+        let (bytes, as_json) = match value {
+            toml::Value::String(text) => (text.into(), false),
+            toml::Value::Integer(number) => (number.to_string().into(), false),
+            value @ toml::Value::Table(_) => match Form::deserialize(value) {
+                Ok(Form::Json(JsonText(text))) => (text.into(), true),
+                Ok(Form::Base64(Base64(bytes))) => (bytes.into(), false),
+                Err(e) => return Err(de::Error::custom(format!("{FORMS}: {}", e.message()))),
+            },
+            _ => return Err(de::Error::custom(FORMS)),
+        };
+        Ok(Self { bytes, as_json })
+    }
+}
+
 impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = match toml::Value::deserialize(deserializer)? {
@@ -157,5 +192,9 @@ schema! {
     JsonText => { "description": "Any value, or JSON text in a string." },
     Base64 => { "type": "string" },
     Headers => { "type": ["object", "array"], "description": "A table, or an array of [name, value]." },
+    ValueText => {
+        "type": ["string", "integer", "object"],
+        "description": "Text, a whole number as its digits, { json = .. } or { base64 = \"..\" }."
+    },
     Moment => { "type": "string", "format": "date-time" },
 }

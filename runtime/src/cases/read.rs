@@ -1,22 +1,27 @@
 //! From files to cases, with the place of every mistake.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use bytes::Bytes;
 use sandbar_core::{Event, Outgoing};
+use sandbar_test::HttpResponse;
 use sandbar_wasm::Grant;
 use toml::Spanned;
 
 use super::{
-    Case, Expected, ExpectedOutput, Settings, Step,
+    Case, Content, Expected, ExpectedOutput, Fake, FakeRequest, Settings, Step,
     answer::Kind,
-    payload::{Base64, JsonText},
-    text::{CaseText, EventText, FileText, OutputText, StepText},
+    payload::{Base64, JsonText, ValueText},
+    text::{
+        CaseText, EventText, FileText, HttpText, OutputText, Payload, RequestText, ResponseText,
+        StepText,
+    },
 };
 use crate::config::{self, ConfigError, Text, known_grant};
 
@@ -52,15 +57,19 @@ pub fn read(file: &Path) -> Result<Vec<Case>, ConfigError> {
 
 /// The cases of a file's text.
 fn parse(file: &Path, text: &Text) -> Result<Vec<Case>, ConfigError> {
-    let FileText { time, config, grants, publish, limits, case } = config::literal(text)?;
+    let file_text: FileText = config::literal(text)?;
+    let FileText { time, config, secrets, state, grants, publish, limits, http, case } = file_text;
+    let reader = Reader { text, folder: file.parent().unwrap_or(Path::new("")) };
     let of_file = Settings {
         config: config.into_iter().map(|(key, value)| (key, value.0)).collect(),
+        secrets,
+        state: state.into_iter().map(|(key, value)| (key, value.bytes)).collect(),
+        http: reader.fakes(http)?,
         grants: grants.as_deref().map(|names| granted(text, names)).transpose()?,
         publish: publish.map(|topics| topics.into_iter().map(|t| t.0).collect()),
         limits: config::limits(&limits),
         time: time.map_or(TIME, |time| time.0),
     };
-    let reader = Reader { text, folder: file.parent().unwrap_or(Path::new("")) };
     let mut names = BTreeSet::new();
     let mut cases = Vec::with_capacity(case.len());
     for (index, written) in case.into_iter().enumerate() {
@@ -99,7 +108,15 @@ impl Reader<'_> {
             }
         };
         let mut settings = of_file.clone();
-        settings.config.extend(case.config.iter().map(|(k, v)| (k.clone(), v.0.clone())));
+        let config = std::mem::take(&mut case.config).into_iter();
+        settings.config.extend(config.map(|(key, value)| (key, value.0)));
+        settings.secrets.append(&mut case.secrets);
+        let state = std::mem::take(&mut case.state).into_iter();
+        settings.state.extend(state.map(|(key, value)| (key, value.bytes)));
+        let mut own = self.fakes(std::mem::take(&mut case.http))?;
+        settings.http.retain(|fake| !own.iter().any(|mine| mine.request == fake.request));
+        own.append(&mut settings.http);
+        settings.http = own;
         if let Some(grants) = &case.grants {
             settings.grants = Some(granted(self.text, grants)?);
         }
@@ -116,7 +133,7 @@ impl Reader<'_> {
                     .with_help("move the event into the first `[[case.step]]`"));
             }
             (true, None, None) => std::mem::take(&mut case.step),
-            (false, Some(_), None) => vec![Spanned::new(span, step_of(case))],
+            (false, Some(_), None) => vec![Spanned::new(span, case.into_step())],
             (false, None, Some(_)) => Vec::new(),
             (_, _, Some(_)) => {
                 let message = format!("case `{name}` has a `start-error` and an event");
@@ -171,13 +188,22 @@ impl Reader<'_> {
                 .error(written.span(), message, "an attempt that fails publishes nothing")
                 .with_help("remove `output`, or the verdict"));
         }
-        let outputs = step.output.into_iter().map(|output| self.output(output));
+        let outputs = |outputs: Vec<_>| -> Result<Vec<_>, ConfigError> {
+            outputs.into_iter().map(|output| self.output(output)).collect()
+        };
+        let content = |state: BTreeMap<String, ValueText>| {
+            let content = |ValueText { bytes, as_json }| Content { bytes, as_json };
+            state.into_iter().map(|(key, value)| (key, content(value))).collect()
+        };
         let expected = Expected {
             verdict,
             code: step.code,
             message: step.message,
             after: step.after.map(|after| after.0),
-            outputs: outputs.collect::<Result<_, _>>()?,
+            outputs: outputs(step.output)?,
+            published: step.published.map(outputs).transpose()?,
+            state: step.state_after.map(content),
+            metrics: step.metrics,
             log: step.log,
         };
         Ok(Step { event, attempt, time, expected })
@@ -190,21 +216,15 @@ impl Reader<'_> {
         now: Duration,
     ) -> Result<Event, ConfigError> {
         let span = event.span();
-        let event = event.into_inner();
-        let payload = Payload {
-            json: event.json,
-            text: event.text,
-            base64: event.base64,
-            file: event.file,
-            tombstone: event.tombstone,
-        };
+        let mut event = event.into_inner();
+        let payload = self.payload(event.payload(), event.tombstone, span)?;
         let timestamp = event.timestamp.map_or(now, |time| time.0);
         Ok(Event {
             topic: event.topic.into(),
             partition: event.partition,
             position: event.position.unwrap_or(at),
             key: event.key.map(|key| key.0),
-            payload: self.payload(payload, span)?.0,
+            payload: payload.map(|payload| payload.bytes),
             headers: event.headers.0.into(),
             timestamp_ms: u64::try_from(timestamp.as_millis()).unwrap_or(u64::MAX),
             attributes: event.attributes.into_iter().collect(),
@@ -213,90 +233,110 @@ impl Reader<'_> {
 
     fn output(&self, output: Spanned<OutputText>) -> Result<ExpectedOutput, ConfigError> {
         let span = output.span();
-        let output = output.into_inner();
-        let payload = Payload {
-            json: output.json,
-            text: output.text,
-            base64: output.base64,
-            file: output.file,
-            tombstone: output.tombstone,
-        };
-        let (payload, as_json) = self.payload(payload, span)?;
+        let mut output = output.into_inner();
+        let payload = self.payload(output.payload(), output.tombstone, span)?;
+        let as_json = payload.as_ref().is_some_and(|payload| payload.as_json);
         let event = Outgoing {
             connection: output.connection.map(Into::into),
             topic: output.topic.into(),
             key: output.key.map(|key| key.0),
-            payload,
+            payload: payload.map(|payload| payload.bytes),
             headers: output.headers.0,
             attributes: output.attributes.into_iter().collect(),
         };
         Ok(ExpectedOutput { event, as_json })
     }
 
-    /// The payload's bytes, and whether they are to be taken for JSON.
+    /// An event's payload, which has one form; `None` is a tombstone.
     fn payload(
         &self,
         payload: Payload,
-        span: std::ops::Range<usize>,
-    ) -> Result<(Option<Bytes>, bool), ConfigError> {
+        tombstone: bool,
+        span: Range<usize>,
+    ) -> Result<Option<Content>, ConfigError> {
         const FORMS: &str = "write one of `json`, `text`, `base64`, `file` and `tombstone = true`";
-        let given = payload.given();
-        if given != 1 {
-            let message = match given {
-                0 => "an event has no payload",
-                _ => "an event has several payloads",
-            };
-            return Err(self.text.error(span, message, "this event").with_help(FORMS));
+        let message = match payload.given() + usize::from(tombstone) {
+            0 => "an event has no payload",
+            1 => return self.content(payload),
+            _ => "an event has several payloads",
+        };
+        Err(self.text.error(span, message, "this event").with_help(FORMS))
+    }
+
+    /// The body of a request or a response, which may have none.
+    fn body(&self, body: Payload, span: Range<usize>) -> Result<Option<Content>, ConfigError> {
+        if body.given() > 1 {
+            let error = self.text.error(span, "several bodies", "here");
+            return Err(error.with_help("write one of `json`, `text`, `base64` and `file`"));
         }
-        let Payload { json, text, base64, file, tombstone: _ } = payload;
-        Ok(match (json, text, base64, file) {
-            (Some(JsonText(json)), ..) => (Some(json.into()), true),
-            (_, Some(text), ..) => (Some(text.into()), false),
-            (_, _, Some(Base64(bytes)), _) => (Some(bytes.into()), false),
+        self.content(body)
+    }
+
+    fn content(&self, payload: Payload) -> Result<Option<Content>, ConfigError> {
+        let Payload { json, text, base64, file } = payload;
+        let (bytes, as_json): (Bytes, bool) = match (json, text, base64, file) {
+            (Some(JsonText(json)), ..) => (json.into(), true),
+            (_, Some(text), ..) => (text.into(), false),
+            (_, _, Some(Base64(bytes)), _) => (bytes.into(), false),
             (.., Some(file)) => {
                 let path = self.folder.join(file.get_ref());
                 let bytes = fs::read(&path).map_err(|e| {
                     let message = format!("{} cannot be read: {e}", path.display());
                     self.text.error(file.span(), message, "this file")
                 })?;
-                (Some(bytes.into()), true)
+                (bytes.into(), true)
             }
-            _ => (None, false),
+            _ => return Ok(None),
+        };
+        Ok(Some(Content { bytes, as_json }))
+    }
+
+    fn fakes(&self, http: Vec<HttpText>) -> Result<Vec<Fake>, ConfigError> {
+        let fake = |HttpText { request, response }| {
+            Ok(Fake { request: self.request(request)?, response: self.response(response)? })
+        };
+        http.into_iter().map(fake).collect()
+    }
+
+    fn request(&self, request: Spanned<RequestText>) -> Result<FakeRequest, ConfigError> {
+        let span = request.span();
+        let mut request = request.into_inner();
+        let url = match request.url.split_once("://").map(|(_, rest)| rest.contains(['/', '*'])) {
+            Some(true) => request.url.clone(),
+            // as it is sent
+            Some(false) => format!("{}/", request.url),
+            None if request.url.contains('*') => request.url.clone(),
+            None => {
+                let message = format!("`{}` is no URL", request.url);
+                let help = "write all of it, such as `https://api.example.com/rates?to=EUR`; `*` \
+                            stands for anything";
+                return Err(self.text.error(span, message, "of this request").with_help(help));
+            }
+        };
+        let body = self.body(request.payload(), span)?;
+        let method = request.method.unwrap_or_else(|| "GET".to_owned());
+        Ok(FakeRequest { method, url, headers: request.headers.0, body })
+    }
+
+    fn response(&self, response: Spanned<ResponseText>) -> Result<HttpResponse, ConfigError> {
+        let span = response.span();
+        let mut response = response.into_inner();
+        let body = self.body(response.payload(), span)?;
+        let status = match &response.status {
+            None => 200,
+            Some(status) if (200..=999).contains(status.get_ref()) => *status.get_ref(),
+            Some(status) => {
+                let message = format!("{} is no status of a response", status.get_ref());
+                let help = "write a number from 200 to 999, such as 404";
+                return Err(self.text.error(status.span(), message, "here").with_help(help));
+            }
+        };
+        let value = |value: Option<Bytes>| value.unwrap_or_default();
+        let headers = response.headers.0.into_iter();
+        Ok(HttpResponse {
+            status,
+            headers: headers.map(|h| (h.name.to_string(), value(h.value))).collect(),
+            body: body.map_or_else(Bytes::new, |body| body.bytes),
         })
-    }
-}
-
-struct Payload {
-    json: Option<JsonText>,
-    text: Option<String>,
-    base64: Option<Base64>,
-    file: Option<Spanned<PathBuf>>,
-    tombstone: bool,
-}
-
-impl Payload {
-    fn given(&self) -> usize {
-        let given = [
-            self.json.is_some(),
-            self.text.is_some(),
-            self.base64.is_some(),
-            self.file.is_some(),
-            self.tombstone,
-        ];
-        given.into_iter().filter(|given| *given).count()
-    }
-}
-
-/// The step that stands at the case itself.
-fn step_of(case: CaseText) -> StepText {
-    StepText {
-        time: None,
-        event: case.event,
-        verdict: case.verdict,
-        code: case.code,
-        message: case.message,
-        after: case.after,
-        output: case.output,
-        log: case.log,
     }
 }

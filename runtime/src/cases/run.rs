@@ -1,13 +1,13 @@
 //! Gives the events of cases to a plugin, on the production engine.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use bytes::Bytes;
 use sandbar_test::{Bench, BenchConfig, Loaded};
-use sandbar_wasm::{Grant, Inspection, LoadError, LoadSpec};
+use sandbar_wasm::{Grant, Inspection, LoadError, LoadSpec, SecretValue};
 
-use super::{Answer, Case, Settings, Step};
+use super::{Answer, Case, Settings, Step, http::Fakes};
 
 /// Runs cases of one plugin.
 pub struct Runner {
@@ -63,9 +63,20 @@ impl Runner {
     pub async fn start(&self, settings: &Settings) -> Result<Session<'_>, LoadError> {
         self.bench.set_time(settings.time);
         let needed = || -> BTreeSet<Grant> { self.inspection.grants.clone() };
+        let mut grants = settings.grants.clone().unwrap_or_else(needed);
+        if !settings.http.is_empty() {
+            grants.insert(Grant::Http);
+        }
+        let secret =
+            |(name, value): (&String, &String)| (name.clone(), SecretValue::new(value.as_bytes()));
+        let requests = Arc::new(Fakes::new(settings.http.clone()));
+        let state = self.bench.state(&self.name, settings.state.clone()).await;
         let spec = LoadSpec {
             limits: settings.limits.clone(),
-            grants: settings.grants.clone().unwrap_or_else(needed),
+            grants,
+            secrets: settings.secrets.iter().map(secret).collect(),
+            fake_http: Some(requests.clone()),
+            state: Some(state.map_err(|e| LoadError::Host(e.to_string()))?),
             config: settings.config.clone(),
             ..LoadSpec::new(&self.name)
         };
@@ -73,7 +84,7 @@ impl Runner {
         if let Some(topics) = &settings.publish {
             plugin.allow(topics.clone());
         }
-        Ok(Session { bench: &self.bench, plugin })
+        Ok(Session { bench: &self.bench, plugin, requests })
     }
 }
 
@@ -81,6 +92,7 @@ impl Runner {
 pub struct Session<'a> {
     bench: &'a Bench,
     plugin: Loaded,
+    requests: Arc<Fakes>,
 }
 
 impl Session<'_> {
@@ -89,6 +101,7 @@ impl Session<'_> {
         if let Some(time) = step.time {
             self.bench.move_to(time);
         }
-        self.plugin.attempt(step.event.clone(), step.attempt).await.into()
+        let attempt = self.plugin.attempt(step.event.clone(), step.attempt).await;
+        Answer { requests: self.requests.take(), ..attempt.into() }
     }
 }

@@ -53,7 +53,7 @@ fn both_whole(a: &serde_json::Number, b: &serde_json::Number) -> bool {
 }
 
 /// `.name`, or `["odd name"]`.
-fn member(key: &str) -> String {
+pub(super) fn member(key: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     match !key.is_empty() && key.chars().all(plain) {
         true => format!(".{key}"),

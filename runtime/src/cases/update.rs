@@ -1,18 +1,36 @@
 //! Writes what came of cases into their file, and leaves everything else as it stands there.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 use super::{
-    Answer, Case, Expected, Kind, OutputJson, Ran,
+    Answer, Case, Content, Expected, ExpectedOutput, Kind, OutputJson, Ran,
     compare::output_differences,
-    write::{log_lines, output_fields, set},
+    write::{kept, log_lines, number, output_fields, set},
 };
+use crate::event_json::BytesJson;
 
 /// A table in either form; without a lifetime, so that it can be lent again.
 type Entry = dyn TableLike + 'static;
 
 /// Longest line for outputs that are written into one.
 const LINE: usize = 100;
+
+/// What a case has no use for when the plugin does not start.
+const OF_AN_EVENT: [&str; 11] = [
+    "event",
+    "step",
+    "verdict",
+    "code",
+    "message",
+    "after",
+    "output",
+    "published",
+    "state-after",
+    "metrics",
+    "log",
+];
 
 /// The text of a file in which each of `ran` expects what came of it. Comments and whatever
 /// was as expected stay.
@@ -35,9 +53,7 @@ fn update_case(table: &mut Entry, case: &Case, ran: &Ran) {
     match &ran.start_error {
         Some(error) if case.start_error.as_ref().is_some_and(|part| error.contains(part)) => {}
         Some(error) => {
-            for key in ["event", "step", "verdict", "code", "message", "after", "output", "log"] {
-                table.remove(key);
-            }
+            OF_AN_EVENT.iter().for_each(|key| drop(table.remove(key)));
             set(table, "start-error", error.as_str().into());
         }
         None => {
@@ -76,7 +92,23 @@ fn update_step(table: &mut Entry, expected: &Expected, answer: &Answer) {
             or_remove(table, "after", after.map(Value::from));
         }
     }
-    update_outputs(table, expected, &answer.outputs);
+    update_outputs(table, "output", &expected.outputs, &answer.outputs);
+    if let Some(wanted) = &expected.published {
+        match answer.published.is_empty() {
+            // without the key it would not be compared any more
+            true if !wanted.is_empty() => set(table, "published", Array::new().into()),
+            true => {}
+            false => update_outputs(table, "published", wanted, &answer.published),
+        }
+    }
+    if let Some(wanted) = &expected.state {
+        update_state(table, wanted, &answer.state);
+    }
+    if let Some(wanted) = &expected.metrics
+        && *wanted != answer.metrics
+    {
+        update_values(table, "metrics", answer.metrics.iter().map(|(k, v)| (k, number(*v))));
+    }
     if expected.log.is_some() {
         let lines = log_lines(answer);
         if expected.log.as_ref() != Some(&lines) {
@@ -92,25 +124,69 @@ fn or_remove(table: &mut Entry, key: &str, value: Option<Value>) {
     }
 }
 
-fn update_outputs(table: &mut Entry, expected: &Expected, found: &[OutputJson]) {
+/// State as it was found; a value that is as expected stays as it is written.
+fn update_state(
+    table: &mut Entry,
+    expected: &BTreeMap<String, Content>,
+    found: &BTreeMap<String, BytesJson>,
+) {
+    let as_expected = |key: &String, value: &BytesJson| {
+        expected.get(key).is_some_and(|wanted| wanted.says(&value.0))
+    };
+    let values = found.iter().map(|(key, value)| {
+        let as_json = expected.get(key).is_some_and(|wanted| wanted.as_json);
+        (key, (!as_expected(key, value)).then(|| kept(value, as_json)))
+    });
+    update_values(table, "state-after", values);
+}
+
+/// Makes the table under `name` hold these values, and no others; `None` leaves one as it is.
+fn update_values<'a>(
+    table: &mut Entry,
+    name: &str,
+    values: impl Iterator<Item = (&'a String, impl Into<Option<Value>>)>,
+) {
+    let inner: &mut Entry = match table.get_mut(name) {
+        Some(Item::Table(inner)) => inner,
+        Some(Item::Value(Value::InlineTable(inner))) => inner,
+        _ => return,
+    };
+    let mut gone: BTreeSet<String> = inner.iter().map(|(key, _)| key.to_owned()).collect();
+    edit(inner, |inner| {
+        for (key, value) in values {
+            gone.remove(key);
+            if let Some(value) = value.into() {
+                set(inner, key, value);
+            }
+        }
+        gone.iter().for_each(|key| drop(inner.remove(key)));
+    });
+}
+
+fn update_outputs(
+    table: &mut Entry,
+    name: &str,
+    expected: &[ExpectedOutput],
+    found: &[OutputJson],
+) {
     if found.is_empty() {
-        table.remove("output");
+        table.remove(name);
         return;
     }
-    if table.get("output").is_none() {
+    if table.get(name).is_none() {
         let inline = inline(found);
         // tables stand only in tables
         let is_inline = table.get("event").is_some_and(|event| event.as_inline_table().is_some());
         if is_inline && inline.to_string().len() <= LINE {
-            table.insert("output", Item::Value(inline.into()));
+            table.insert(name, Item::Value(inline.into()));
         } else {
-            table.insert("output", Item::ArrayOfTables(tables(found)));
+            table.insert(name, Item::ArrayOfTables(tables(found)));
         }
         return;
     }
-    let Some(item) = table.get_mut("output") else { return };
+    let Some(item) = table.get_mut(name) else { return };
     for (at, output) in found.iter().enumerate() {
-        let wanted = expected.outputs.get(at);
+        let wanted = expected.get(at);
         if wanted.is_some_and(|wanted| output_differences(wanted, output).is_empty()) {
             continue;
         }
@@ -126,28 +202,36 @@ fn update_outputs(table: &mut Entry, expected: &Expected, found: &[OutputJson]) 
 fn rewrite(table: &mut Entry, output: &OutputJson) {
     let as_json = table.contains_key("json") || table.contains_key("file");
     let fields = output_fields(output, as_json);
-    // the space before a closing brace is the last value's
-    let space = suffix(table).filter(|suffix| suffix.trim().is_empty());
     let gone: Vec<String> = table
         .iter()
         .map(|(key, _)| key.to_owned())
         .filter(|key| !fields.iter().any(|(name, _)| name == key))
         .collect();
-    gone.iter().for_each(|key| drop(table.remove(key)));
-    for (key, value) in fields {
-        set(table, key, value);
-    }
-    if let Some(space) = space
-        && suffix(table).is_none_or(|suffix| suffix.is_empty())
-        && let Some((_, Item::Value(last))) = table.iter_mut().last()
+    edit(table, |table| {
+        gone.iter().for_each(|key| drop(table.remove(key)));
+        for (key, value) in fields {
+            set(table, key, value);
+        }
+    });
+}
+
+/// Changes a table. The space before a closing brace, which is the last value's, stays there.
+fn edit(table: &mut Entry, change: impl FnOnce(&mut Entry)) {
+    let space = last(table).and_then(|last| {
+        let space = last.decor().suffix()?.as_str().filter(|s| s.trim().is_empty())?.to_owned();
+        last.decor_mut().set_suffix("");
+        Some(space)
+    });
+    change(table);
+    if let (Some(space), Some(last)) = (space, last(table))
+        && last.decor().suffix().and_then(|suffix| suffix.as_str()).is_none_or(str::is_empty)
     {
         last.decor_mut().set_suffix(space);
     }
 }
 
-fn suffix(table: &Entry) -> Option<String> {
-    let (_, last) = table.iter().last()?;
-    Some(last.as_value()?.decor().suffix()?.as_str()?.to_owned())
+fn last(table: &mut Entry) -> Option<&mut Value> {
+    table.iter_mut().last()?.1.as_value_mut()
 }
 
 fn inline(outputs: &[OutputJson]) -> Array {

@@ -50,11 +50,18 @@ fn case(event: &Event, answer: &Answer) -> Table {
         set(&mut table, "after", humantime::format_duration(after).to_string().into());
     }
     table.insert("event", Item::Table(fields(event_fields(event))));
-    if !answer.outputs.is_empty() {
-        let outputs = answer.outputs.iter().map(|output| fields(output_fields(output, true)));
-        let mut tables = ArrayOfTables::new();
-        outputs.for_each(|output| tables.push(output));
-        table.insert("output", Item::ArrayOfTables(tables));
+    for (name, outputs) in [("output", &answer.outputs), ("published", &answer.published)] {
+        if !outputs.is_empty() {
+            let outputs = outputs.iter().map(|output| fields(output_fields(output, true)));
+            table.insert(name, Item::ArrayOfTables(outputs.collect()));
+        }
+    }
+    if !answer.state.is_empty() {
+        let mut state = Table::new();
+        for (key, value) in &answer.state {
+            set(&mut state, key, kept(value, true));
+        }
+        table.insert("state-after", Item::Table(state));
     }
     table
 }
@@ -182,6 +189,22 @@ fn bytes(BytesJson(bytes): &BytesJson) -> Value {
 
 fn base64(bytes: &[u8]) -> (&'static str, Value) {
     ("base64", BASE64.encode(bytes).into())
+}
+
+/// A value of state; `as_json` where text that is JSON is to be compared as such.
+pub(super) fn kept(value: &BytesJson, as_json: bool) -> Value {
+    let text = std::str::from_utf8(&value.0).ok().filter(|_| as_json);
+    match text.and_then(|text| Some((text, serde_json::from_str::<Json>(text).ok()?))) {
+        Some((text, value @ (Json::Object(_) | Json::Array(_)))) => {
+            Value::InlineTable([("json", json(text, &value))].into_iter().collect())
+        }
+        _ => bytes(value),
+    }
+}
+
+/// A number that a plugin has counted; a whole one without a point.
+pub(super) fn number(number: f64) -> Value {
+    number.to_string().parse().unwrap_or_else(|_| number.into())
 }
 
 /// A position; one that TOML's numbers cannot hold does not come from any broker.

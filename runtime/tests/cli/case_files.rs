@@ -1,7 +1,7 @@
 //! Files of cases: what they may say, what their author sees who made a mistake in one, and
 //! what is left of them when they are updated.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use sandbar::{
     cases::{Answer, Case, Kind, LogJson, OutputJson, Ran, compare, read, update},
@@ -18,7 +18,7 @@ fn parse_text(text: &str) -> Result<Vec<Case>, ConfigError> {
     read(&file)
 }
 
-fn mistake(text: &str) -> String {
+pub fn mistake(text: &str) -> String {
     let error = parse_text(text).expect_err("this case is wrong");
     let (file, ..) = error.place().unwrap_or_else(|| panic!("{error} has no place"));
     error
@@ -260,7 +260,7 @@ fn cases(text: &str) -> Vec<Case> {
     parse_text(text).unwrap()
 }
 
-fn answered(verdict: Kind, outputs: &[Outgoing]) -> Ran {
+pub fn answered(verdict: Kind, outputs: &[Outgoing]) -> Ran {
     let failed = verdict != Kind::Ok;
     let answer = Answer {
         verdict,
@@ -270,12 +270,15 @@ fn answered(verdict: Kind, outputs: &[Outgoing]) -> Ran {
         outputs: outputs.iter().map(OutputJson::from).collect(),
         published: Vec::new(),
         log: vec![LogJson { level: "info", context: "c".into(), message: "hello".into() }],
+        metrics: BTreeMap::new(),
+        state: BTreeMap::new(),
+        requests: Vec::new(),
     };
     Ran { start_error: None, answers: vec![answer] }
 }
 
 /// The file after the update, which then is as expected.
-fn updated(text: &str, ran: &[Ran]) -> String {
+pub fn updated(text: &str, ran: &[Ran]) -> String {
     let before = cases(text);
     let pairs: Vec<_> = before.iter().zip(ran).collect();
     let new = update(text, &pairs).unwrap();

@@ -1,6 +1,7 @@
 //! The `sandbar` command as a user meets it.
 
 mod case_files;
+mod case_reach;
 mod cases;
 mod dlq;
 mod events;

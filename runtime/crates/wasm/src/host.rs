@@ -13,7 +13,7 @@ use crate::{
     cache::Cache,
     capability::{
         self, Grant, Grants,
-        http::{Outlet, Resolve, SystemResolver},
+        http::{Outlet, Resolve, SystemResolver, Way},
         logging::PluginLog,
         secrets::Redactor,
         state::StateAccess,
@@ -204,7 +204,13 @@ impl Host {
             Arc::clone(&redactor),
         );
         let resolver = || Arc::clone(&self.config.resolver);
-        let http = spec.http.map(|access| Outlet::new(access, resolver(), Arc::clone(&log)));
+        let http = match (spec.fake_http, spec.http) {
+            (Some(fake), _) => Some(Way::Fake(fake)),
+            (None, Some(access)) => {
+                Some(Way::Network(Outlet::new(access, resolver(), Arc::clone(&log))?))
+            }
+            (None, None) => None,
+        };
         let description = candidate.inspection.description.as_ref();
         let quota = spec.limits.state_quota();
         let (state, publisher) = (spec.state, spec.publisher);
@@ -220,7 +226,7 @@ impl Host {
             grants,
             secrets: spec.secrets,
             redactor,
-            http: http.transpose()?,
+            http,
             clock: self.config.clock.clone(),
         });
         let tick = self.config.tick;

@@ -50,7 +50,7 @@ mod world;
 pub use capability::{
     Grant, UnknownGrant,
     http::{
-        Resolve, SystemResolver,
+        HttpRequest, HttpResponse, Resolve, Respond, SystemResolver,
         access::{AllowedHost, BadHost, BadInjection, HostPattern, HttpAccess, Injection},
         address::{AddressRange, BadAddress},
     },

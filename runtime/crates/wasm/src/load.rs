@@ -19,7 +19,10 @@ use crate::{
     Description, Foreign, Limits, LoadError, OnErrors,
     cache::{self, Cache},
     capability::{
-        self, Grant, Grants, http::access::HttpAccess, secrets::Secrets, state::StateSource,
+        self, Grant, Grants,
+        http::{Respond, access::HttpAccess},
+        secrets::Secrets,
+        state::StateSource,
     },
 };
 
@@ -38,12 +41,14 @@ pub struct LoadSpec {
     pub connection: String,
     /// What it may use.
     pub limits: Limits,
-    /// What it may reach: the grants that go by their name.
+    /// What it may reach. `secrets` and `http` come with what is set for them, too.
     pub grants: Grants,
     /// Secrets that it may read.
     pub secrets: Secrets,
     /// Where it may send requests.
     pub http: Option<HttpAccess>,
+    /// Who answers its requests instead of the network, in tests.
+    pub fake_http: Option<Arc<dyn Respond>>,
     /// Its own configuration.
     pub config: BTreeMap<String, String>,
     /// Instances used at once.
@@ -95,6 +100,7 @@ impl LoadSpec {
             grants: Grants::new(),
             secrets: Secrets::new(),
             http: None,
+            fake_http: None,
             config: BTreeMap::new(),
             concurrency: 1,
             state: None,
@@ -110,7 +116,6 @@ impl LoadSpec {
     /// All that it may reach.
     pub(crate) fn granted(&self) -> Grants {
         let mut grants = self.grants.clone();
-        grants.retain(|grant| grant.setting().is_none());
         if !self.secrets.is_empty() {
             grants.insert(Grant::Secrets);
         }

@@ -9,7 +9,7 @@ use crate::{
     ManualClock,
     capability::{
         Grants,
-        http::{Http, Outlet},
+        http::{Http, Way},
         logging::PluginLog,
         publisher::Published,
         secrets::{Redactor, Secrets},
@@ -35,7 +35,7 @@ pub(crate) struct Facts {
     /// Hides the secrets, wherever the plugin says them.
     pub(crate) redactor: Arc<Redactor>,
     /// The way of its requests, where it may send any.
-    pub(crate) http: Option<Arc<Outlet>>,
+    pub(crate) http: Option<Way>,
     /// Where it keeps its state, if it was granted and imports that.
     pub(crate) state: Option<StateAccess>,
     /// By whom it publishes at once, if it was granted and imports that.

@@ -8,8 +8,14 @@
 //! SANDBAR_MEASURE_MS=1000 cargo test --release -p sandbar-wasm --test contained -- --nocapture
 //! ```
 
+#[allow(dead_code, reason = "nothing is acknowledged here")]
+#[path = "host/kept.rs"]
+mod kept;
 #[path = "host/modules.rs"]
 mod modules;
+#[allow(dead_code, reason = "the host's tests need more of it")]
+#[path = "host/server.rs"]
+mod server;
 #[allow(dead_code, reason = "the host's tests need more of it")]
 #[path = "host/support.rs"]
 mod support;
@@ -24,8 +30,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use sandbar_wasm::{Generation, Grant, Host, HostConfig, LoadSpec, LogLine, LogSink};
+use sandbar_wasm::{
+    Generation, Grant, Host, HostConfig, HostPattern, HttpAccess, LoadSpec, LogLine, LogSink,
+};
 
+use kept::Kept;
+use server::{Answer, Server};
 use support::{call, program, run};
 
 #[allow(dead_code, reason = "here the host chooses")]
@@ -47,6 +57,9 @@ async fn s1_programs_are_contained() {
     let neighbour = host.load(program("echo"), LoadSpec::new("neighbour")).await.unwrap();
     let window = env::var("SANDBAR_MEASURE_MS").map_or(20, |ms| ms.parse().unwrap());
     let window = Duration::from_millis(window);
+    // what requests are answered with: never all of it
+    let server = Server::new(Answer::Endless(vec![b'x'; 1000], Duration::from_millis(1))).await;
+    let url = server.url("127.0.0.1", "");
 
     println!("{:<34} {:>9}  outcome", "program", "neighbour");
     let mut ratios = Vec::new();
@@ -54,7 +67,7 @@ async fn s1_programs_are_contained() {
         let alone = throughput(&neighbour, window).await;
         let over = Arc::new(AtomicBool::new(false));
         let hostile =
-            tokio::spawn(misbehave(host.clone(), name.clone(), wasm.clone(), over.clone()));
+            tokio::spawn(misbehave(host.clone(), spec(name, &url), wasm.clone(), over.clone()));
         let ratio = throughput(&neighbour, window).await / alone;
         over.store(true, Ordering::Relaxed);
         let outcome = hostile.await.expect("the host does not panic");
@@ -69,7 +82,8 @@ async fn s1_programs_are_contained() {
     // all of them have been here: a second time must not take more
     let level = resident();
     for (name, wasm) in &programs {
-        misbehave(host.clone(), name.clone(), wasm.clone(), Arc::new(AtomicBool::new(true))).await;
+        let over = Arc::new(AtomicBool::new(true));
+        misbehave(host.clone(), spec(name, &url), wasm.clone(), over).await;
     }
     let after = resident();
     println!("resident memory: {} MiB, then {} MiB", level >> 20, after >> 20);
@@ -98,13 +112,22 @@ fn programs() -> Vec<(String, Bytes)> {
     names.into_iter().map(|name| (name.clone(), program(&name))).collect()
 }
 
-/// Loads a program and runs events on it until it is `over`; says what came of the last.
-async fn misbehave(host: Arc<Host>, name: String, wasm: Bytes, over: Arc<AtomicBool>) -> String {
-    let mut spec = LoadSpec::new(&name);
+/// All power there is, and little time.
+fn spec(name: &str, url: &str) -> LoadSpec {
+    let mut spec = LoadSpec::new(name);
     spec.limits.cpu_time = Duration::from_millis(20);
     spec.limits.wall_time = Duration::from_millis(50);
     spec.limits.init_time = Duration::from_millis(200);
-    spec.grants.insert(Grant::Wasi);
+    spec.grants = [Grant::Wasi, Grant::State, Grant::Publisher].into();
+    spec.state = Some(Arc::<Kept>::default().source());
+    spec.config = [("url".into(), url.into())].into();
+    let host: HostPattern = url.parse().unwrap();
+    spec.http = Some(HttpAccess::new(vec![host.into()]));
+    spec
+}
+
+/// Loads a program and runs events on it until it is `over`; says what came of the last.
+async fn misbehave(host: Arc<Host>, spec: LoadSpec, wasm: Bytes, over: Arc<AtomicBool>) -> String {
     let plugin = match host.load(wasm, spec).await {
         Ok(plugin) => plugin,
         Err(refused) => return format!("not loaded: {refused}"),

@@ -133,6 +133,9 @@ fn print(out: Output, event: &Event, answer: &Answer) -> Result<()> {
     for line in &answer.log {
         out.line(format_args!("  log {}: {}", line.level, printable(&line.message)))?;
     }
+    for request in &answer.requests {
+        out.line(format_args!("  request {} {}: not sent", request.method, request.url))?;
+    }
     for output in &answer.outputs {
         let bytes = |bytes: &Option<BytesJson>, none: &str| {
             bytes.as_ref().map_or_else(|| none.to_owned(), |b| bytes_text(&b.0))

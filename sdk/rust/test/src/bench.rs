@@ -1,6 +1,7 @@
 //! The engine alone: an event in, what its attempt came to out.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -10,17 +11,16 @@ use anyhow::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sandbar_core::{
-    Call, ErrorClass, Event, HandlerError, Outgoing, PublishRefusal, Publisher, StateWrite,
-    Verdict, cloudevents,
+    Call, ErrorClass, Event, HandlerError, Outgoing, PublishRefusal, Publisher, Verdict,
+    cloudevents,
 };
 use sandbar_pipeline::{Environment, check_topic, topic_matches};
-use sandbar_store::{Log, LogConfig};
 use sandbar_wasm::{
-    Description, Generation, Host, HostConfig, Inspection, LoadError, LoadSpec, ManualClock,
+    Description, Generation, Grant, Host, HostConfig, Inspection, LoadError, LoadSpec, ManualClock,
     StateSource,
 };
 
-use crate::{LogLine, log::Captured};
+use crate::{LogLine, counted, log::Captured, memory};
 
 /// Each instance reserves address space; a test needs a few.
 const INSTANCES: u32 = 64;
@@ -79,17 +79,23 @@ impl Bench {
         let name = spec.name.clone();
         let published = Arc::new(Published::default());
         if spec.state.is_none() {
-            let log = Log::in_memory(LogConfig::default());
-            let log = log.map_err(|e| LoadError::Host(e.to_string()))?;
-            let (store, group) = (Arc::new(log), name.clone());
-            spec.state = Some(StateSource { store, group, now_ms: self.now_ms() });
+            let state = self.state(&name, BTreeMap::new()).await;
+            spec.state = Some(state.map_err(|e| LoadError::Host(e.to_string()))?);
         }
         let state = spec.state.clone();
         spec.publisher.get_or_insert_with(|| published.clone());
         let generation = self.host.load(wasm, spec).await?;
         let said = generation.description().map(|d| d.publishes.clone()).unwrap_or_default();
         published.allow(said);
-        Ok(Loaded { name, generation, published, state, lines: self.lines.clone() })
+        Ok(Loaded { bench: self.clone(), name, generation, published, state })
+    }
+
+    /// State in memory that begins with these keys, for a plugin of this name.
+    ///
+    /// # Errors
+    /// Where the store does not take them.
+    pub async fn state(&self, plugin: &str, keys: BTreeMap<String, Bytes>) -> Result<StateSource> {
+        memory::store(plugin.to_owned(), self.now_ms(), keys).await
     }
 
     /// Milliseconds since the Unix epoch, by the clock that plugins read.
@@ -130,11 +136,11 @@ impl Bench {
 /// A plugin on a [`Bench`].
 #[derive(Debug)]
 pub struct Loaded {
+    bench: Bench,
     name: String,
     generation: Arc<Generation>,
     published: Arc<Published>,
     state: Option<StateSource>,
-    lines: Arc<Captured>,
 }
 
 /// What one attempt at one event came to.
@@ -146,6 +152,11 @@ pub struct Attempt {
     pub published: Vec<Outgoing>,
     /// What the plugin logged meanwhile.
     pub log: Vec<LogLine>,
+    /// What it counted meanwhile: a counter by its name, of a histogram `NAME_count` and
+    /// `NAME_sum`, with labels as in `name{label="value"}`.
+    pub metrics: BTreeMap<String, f64>,
+    /// What it remembers now: keys and values; a counter is a decimal number.
+    pub state: BTreeMap<String, Bytes>,
 }
 
 impl Loaded {
@@ -168,12 +179,43 @@ impl Loaded {
     /// CloudEvents' structured mode is decoded first, and outputs to topics that are not
     /// allowed are refused.
     pub async fn attempt(&self, event: Event, attempt: u32) -> Attempt {
-        let before = self.lines.len();
-        let outcome = match cloudevents::decode_structured(&event) {
+        let (lines, counts) = (self.bench.lines.len(), self.counts());
+        let mut outcome = match cloudevents::decode_structured(&event) {
             Ok(decoded) => self.call(decoded.unwrap_or(event), attempt).await,
             Err(e) => Err(HandlerError::new(ErrorClass::Decode, Verdict::Reject, e.to_string())),
         };
-        Attempt { outcome, published: self.published.take(), log: self.lines.since(before) }
+        let state = match self.remembers().await {
+            Ok(state) => state,
+            Err(reason) => {
+                outcome = Err(host_error(reason));
+                BTreeMap::new()
+            }
+        };
+        Attempt {
+            outcome,
+            published: self.published.take(),
+            log: self.bench.lines.since(lines),
+            metrics: counted::since(&counts, self.counts()),
+            state,
+        }
+    }
+
+    fn uses(&self, grant: Grant) -> bool {
+        self.generation.inspection().grants.contains(&grant)
+    }
+
+    fn counts(&self) -> BTreeMap<String, f64> {
+        match self.uses(Grant::Metrics) {
+            true => counted::by(&self.name, &self.bench.metrics()),
+            false => BTreeMap::new(),
+        }
+    }
+
+    async fn remembers(&self) -> Result<BTreeMap<String, Bytes>, String> {
+        match self.state.as_ref().filter(|_| self.uses(Grant::State)) {
+            Some(source) => memory::all(source).await.map_err(|e| e.to_string()),
+            None => Ok(BTreeMap::new()),
+        }
     }
 
     async fn call(&self, event: Event, attempt: u32) -> Result<Vec<Outgoing>, HandlerError> {
@@ -185,17 +227,14 @@ impl Loaded {
         handled.outputs.iter().try_for_each(|o| check_topic(&self.name, &allow, &o.topic))?;
         if let (Some(changes), Some(source)) = (handled.state, &self.state) {
             // what the acknowledgement does in production
-            let write = StateWrite { changes: *changes, mark: None };
-            let written = source.store.write(&source.group, &[write]).await;
-            let written = written.map_err(|e| e.to_string());
-            let all_written = |all: Vec<Result<(), String>>| all.into_iter().collect();
-            let made: Result<(), String> = written.and_then(all_written);
-            made.map_err(|reason| {
-                HandlerError::new(ErrorClass::Host, Verdict::Retry { after: None }, reason)
-            })?;
+            memory::write(source, *changes).await.map_err(host_error)?;
         }
         Ok(handled.outputs)
     }
+}
+
+fn host_error(reason: String) -> HandlerError {
+    HandlerError::new(ErrorClass::Host, Verdict::Retry { after: None }, reason)
 }
 
 /// Takes what a plugin publishes at once, to where it may.

@@ -13,7 +13,7 @@ use sandbar_pipeline::{
     topic_matches,
 };
 use sandbar_store::Log;
-use sandbar_wasm::{Description, HandlerSlot, Inspection, LoadSpec, StateSource};
+use sandbar_wasm::{Description, HandlerSlot, Inspection, LoadSpec};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     Bench, Builder, DeadLetter, Loaded, Outcome,
     builder::{CONNECTION, Subscribe},
+    memory,
 };
 
 /// How long attempts may go on when the host is dropped.
@@ -187,15 +188,9 @@ impl TestHost {
 
     /// The plugin's state as it is now.
     async fn state(&self) -> Result<BTreeMap<String, Bytes>> {
-        let Some(StateSource { store, group, now_ms }) = &self.spec.state else {
-            return Ok(BTreeMap::new());
-        };
-        let (mut state, mut after) = (BTreeMap::new(), None);
-        loop {
-            let page = store.list(group, "", after.as_deref(), READ, now_ms()).await?;
-            let Some((last, _)) = page.last() else { return Ok(state) };
-            after = Some(last.clone());
-            state.extend(page.into_iter().map(|(key, entry)| (key, entry.value)));
+        match &self.spec.state {
+            Some(source) => Ok(memory::all(source).await?),
+            None => Ok(BTreeMap::new()),
         }
     }
 

@@ -25,8 +25,10 @@
 
 mod bench;
 mod builder;
+mod counted;
 mod host;
 mod log;
+mod memory;
 mod outcome;
 mod suggested;
 
@@ -40,8 +42,8 @@ pub use sandbar_pipeline::{
     DeadLetter as DeadLetterInfo, OnExhausted, Ordering, RetryPolicy, StatsSnapshot,
 };
 pub use sandbar_wasm::{
-    AllowedHost, Description, Grant, HostPattern, HttpAccess, Inspection, Limits, LoadSpec,
-    LogLevel,
+    AllowedHost, Description, Grant, HostPattern, HttpAccess, HttpRequest, HttpResponse,
+    Inspection, Limits, LoadSpec, LogLevel, Respond,
 };
 
 use std::path::{Path, PathBuf};

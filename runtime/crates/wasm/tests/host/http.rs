@@ -35,13 +35,13 @@ impl Resolve for Names {
     }
 }
 
-struct Bench {
-    host: Arc<Host>,
-    log: Log,
+pub struct Bench {
+    pub host: Arc<Host>,
+    pub log: Log,
 }
 
 /// A host whose resolver knows these names.
-fn bench(names: &[(&str, &[&'static str])]) -> Bench {
+pub fn bench(names: &[(&str, &[&'static str])]) -> Bench {
     let log = Log::default();
     let names = names.iter().map(|(name, answers)| ((*name).to_owned(), answers.to_vec()));
     let resolver = Arc::new(Names(Mutex::new(names.collect())));
@@ -49,7 +49,7 @@ fn bench(names: &[(&str, &[&'static str])]) -> Bench {
     Bench { host: Host::new(config).unwrap(), log }
 }
 
-fn at(host: &str, addresses: &[&str]) -> AllowedHost {
+pub fn at(host: &str, addresses: &[&str]) -> AllowedHost {
     AllowedHost {
         host: host.parse().unwrap(),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),

@@ -16,6 +16,7 @@ mod grants;
 mod hostile;
 mod http;
 mod instances;
+mod kept;
 mod limits;
 mod load_errors;
 mod modules;

@@ -23,9 +23,12 @@ pub fn path(name: &str) -> PathBuf {
 /// Makes a component of a module. Its world is what it imports and exports, read off the
 /// names that the canonical ABI gives to functions.
 pub fn component(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut module = wat::parse_str(fs::read_to_string(path)?)?;
+    let text = fs::read_to_string(path)?;
+    let mut module = wat::parse_str(&text)?;
     let mut resolve = Resolve::default();
-    resolve.push_dir(Path::new(ROOT).join("wit/0.1.0"))?;
+    // the version that it names
+    let version = if text.contains("sandbar:events/handler@0.1.1") { "0.1.1" } else { "0.1.0" };
+    resolve.push_dir(Path::new(ROOT).join("wit").join(version))?;
     for package in WASI {
         resolve.push_file(Path::new(ROOT).join(format!("tests/programs/wit/{package}.wit")))?;
     }

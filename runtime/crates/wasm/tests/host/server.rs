@@ -2,7 +2,11 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -18,6 +22,8 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// These bytes, then nothing more, without an end.
     Hang(Vec<u8>),
+    /// The head of a response, then its body without an end: a part each time.
+    Endless(Vec<u8>, Duration),
 }
 
 impl Answer {
@@ -36,6 +42,7 @@ impl Answer {
 pub struct Server {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -54,10 +61,14 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let requests = Arc::<Mutex<Vec<String>>>::default();
         let (seen, answer) = (Arc::clone(&requests), Arc::new(answer));
+        let connections = Arc::<AtomicUsize>::default();
+        let open = Arc::clone(&connections);
         let serving = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (seen, answer, tls) = (Arc::clone(&seen), Arc::clone(&answer), tls.clone());
+                open.fetch_add(1, Ordering::Relaxed);
+                let open = Arc::clone(&open);
                 tokio::spawn(async move {
                     match tls {
                         None => serve(stream, &*answer, &seen).await,
@@ -68,15 +79,23 @@ impl Server {
                             }
                         }
                     }
+                    open.fetch_sub(1, Ordering::Relaxed);
                 });
             }
         });
-        Self { address, requests, _serving: AbortOnDropHandle::new(serving) }
+        Self { address, requests, connections, _serving: AbortOnDropHandle::new(serving) }
     }
 
     /// Heads and bodies, in order.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
+    }
+
+    /// Waits until all who asked have gone, or got their answer.
+    pub async fn all_gone(&self) {
+        while self.connections.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The URL of `path` under this name.
@@ -103,6 +122,14 @@ async fn serve(
             let _ = stream.write_all(&bytes).await;
             let _ = stream.flush().await;
             let _ = stream.read(&mut [0]).await;
+        }
+        Answer::Endless(part, pause) => {
+            let head = b"HTTP/1.1 200 OK\r\n\r\n";
+            let mut written = stream.write_all(head).await;
+            while written.is_ok() {
+                tokio::time::sleep(pause).await;
+                written = stream.write_all(&part).await;
+            }
         }
     }
 }

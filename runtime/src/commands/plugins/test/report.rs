@@ -19,6 +19,8 @@ pub struct Tested<'a> {
     pub case: &'a Case,
     pub ran: Ran,
     pub differences: Vec<Difference>,
+    /// Whether it ran to its end: no request was without an answer.
+    pub is_whole: bool,
     pub time: Duration,
 }
 
@@ -106,7 +108,13 @@ impl<'a> Report<'a> {
         let ended = match (failed, self.updated) {
             (0, _) => "passed".to_owned(),
             (_, 0) => format!("{} passed, {failed} FAILED", all - failed),
-            (_, updated) => format!("{} passed, {updated} written anew", all - failed),
+            (_, updated) if updated == failed => {
+                format!("{} passed, {updated} written anew", all - failed)
+            }
+            (_, updated) => {
+                let (passed, left) = (all - failed, failed - updated);
+                format!("{passed} passed, {updated} written anew, {left} FAILED")
+            }
         };
         let seconds = self.began.elapsed().as_secs_f64();
         self.out.line(format_args!("{cases}: {ended} in {seconds:.2} s"))
@@ -120,7 +128,7 @@ pub fn print_differences(out: Output, differences: &[Difference]) -> Result<()> 
 }
 
 fn json_of<'a>(tested: &'a Tested<'_>) -> TestedJson<'a> {
-    let Tested { case, ran, differences, time } = tested;
+    let Tested { case, ran, differences, time, .. } = tested;
     TestedJson {
         name: &case.name,
         file: case.file.display().to_string(),

@@ -13,6 +13,7 @@
 pub mod access;
 pub mod address;
 mod exchange;
+mod fake;
 mod tls;
 
 use std::{error::Error as _, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -29,6 +30,7 @@ use wasmtime_wasi_http::{
     p2::bindings::{LinkOptions, http as bindings, http::types::ErrorCode},
 };
 
+pub use self::fake::{HttpRequest, HttpResponse, Respond};
 use self::{
     access::{AllowedHost, HttpAccess, Target},
     tls::Tls,
@@ -61,6 +63,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     let options = LinkOptions::default();
     bindings::outgoing_handler::add_to_linker::<State, WasiHttp>(linker, State::http)?;
     bindings::types::add_to_linker::<State, WasiHttp>(linker, &(&options).into(), State::http)
+}
+
+/// Where the requests of one plugin go.
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    Network(Arc<Outlet>),
+    Fake(Arc<dyn Respond>),
 }
 
 /// The way of one plugin's requests to the network, shared by its instances.
@@ -192,14 +201,23 @@ pub(crate) struct Http {
 }
 
 struct Hooks {
-    outlet: Option<Arc<Outlet>>,
+    way: Option<Way>,
     /// Of the call in progress.
     deadline: Instant,
 }
 
+/// Bytes of the headers that a plugin puts together for a request. A plugin may have a thousand
+/// such resources: what the host keeps for all of them is to be less than the plugin may have
+/// itself.
+const MOST_HEADERS: usize = 32 << 10;
+/// Bytes of a request's body that wait to be sent, in each of two parts; for the same reason.
+const BODY_PART: usize = 64 << 10;
+
 impl Http {
-    pub(crate) fn new(outlet: Option<Arc<Outlet>>) -> Self {
-        Self { ctx: WasiHttpCtx::new(), hooks: Hooks { outlet, deadline: Instant::now() } }
+    pub(crate) fn new(way: Option<Way>) -> Self {
+        let mut ctx = WasiHttpCtx::new();
+        ctx.set_field_size_limit(MOST_HEADERS);
+        Self { ctx, hooks: Hooks { way, deadline: Instant::now() } }
     }
 }
 
@@ -223,13 +241,19 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let (outlet, deadline) = (self.outlet.clone(), self.deadline);
+        let (way, deadline) = (self.way.clone(), self.deadline);
         Box::new(async move {
-            // linked only where there is one
-            let outlet = outlet.ok_or(Error::HttpRequestDenied)?;
-            let (response, connection) = outlet.send(request, options, deadline).await?;
+            let (response, connection) = match way {
+                Some(Way::Network(outlet)) => outlet.send(request, options, deadline).await?,
+                Some(Way::Fake(fake)) => fake::answer(fake, request, deadline).await?,
+                None => return Err(Error::HttpRequestDenied),
+            };
             Ok((response, Box::new(connection) as Box<_>))
         })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_PART
     }
 
     // the defaults of these write to the host's own log

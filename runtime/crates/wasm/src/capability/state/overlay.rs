@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use sandbar_core::{Expected, StateChange, StateChanges, StateEntry, StateOp, StateSize};
+use sandbar_core::{
+    Expected, StateChange, StateChanges, StateEntry, StateOp, StateQuota, StateSize,
+};
 
 use super::StateAccess;
 
@@ -35,10 +37,44 @@ pub(crate) struct Overlay {
     /// The time that the call lives in, since it asked first.
     at_ms: Option<u64>,
     keys: BTreeMap<String, Written>,
-    /// What there was when the call wrote first, and what there would be now.
-    size: Option<StateSize>,
+    /// How much there is, once the call has written.
+    sizes: Option<Sizes>,
     /// Versions given out.
     versions: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// What there was when the call wrote first.
+    before: StateSize,
+    /// What there would be now.
+    now: StateSize,
+    /// Keys that the call has written and that are not there. The quota knows nothing of
+    /// them, but the host keeps them until the call is over: there is an end of these, too.
+    gone: StateSize,
+}
+
+impl Sizes {
+    /// Where a key that is there, or one that is not, counts.
+    fn of(&mut self, is_there: bool) -> &mut StateSize {
+        if is_there { &mut self.now } else { &mut self.gone }
+    }
+
+    fn add(&mut self, key: &str, value: Option<usize>) {
+        let size = self.of(value.is_some());
+        size.keys += 1;
+        size.bytes += length(key, value);
+    }
+
+    fn remove(&mut self, key: &str, value: Option<usize>) {
+        let size = self.of(value.is_some());
+        size.keys = size.keys.saturating_sub(1);
+        size.bytes = size.bytes.saturating_sub(length(key, value));
+    }
+}
+
+fn length(key: &str, value: Option<usize>) -> u64 {
+    (key.len() + value.unwrap_or(0)) as u64
 }
 
 /// A key that was written.
@@ -245,8 +281,10 @@ impl Overlay {
         let at_ms = self.at_ms();
         let entry = StateEntry { value: value.clone(), version: self.version(), expires_ms };
         // one that expires at once is not there
-        let now = expires_ms.is_none_or(|at| at > at_ms).then_some(entry);
-        let change = StateChange::Put { value, expires_ms };
+        let (now, change) = match expires_ms.is_none_or(|at| at > at_ms) {
+            true => (Some(entry), StateChange::Put { value, expires_ms }),
+            false => (None, StateChange::Delete),
+        };
         self.write(access, key, Written { base: seen.base, only_if, change, now }).await
     }
 
@@ -257,31 +295,24 @@ impl Overlay {
         key: String,
         written: Written,
     ) -> Result<(), Trouble> {
-        let old = match self.size {
-            Some(size) => size,
-            None => access.size().await?,
+        let old = match self.sizes {
+            Some(sizes) => sizes,
+            None => {
+                let before = access.size().await?;
+                Sizes { before, now: before, gone: StateSize::default() }
+            }
         };
-        let length = |value: usize| (key.len() + value) as u64;
-        let (keys, bytes) = match self.keys.get(&key) {
-            Some(before) => before.now.as_ref().map_or((0, 0), |e| (1, length(e.value.len()))),
-            None => written.base.map_or((0, 0), |(_, value)| (1, length(value))),
-        };
-        let (more_keys, more_bytes) =
-            written.now.as_ref().map_or((0, 0), |e| (1, length(e.value.len())));
-        let new = StateSize {
-            keys: old.keys.saturating_sub(keys) + more_keys,
-            bytes: old.bytes.saturating_sub(bytes) + more_bytes,
-        };
-        let quota = access.quota;
-        if new.keys > quota.keys.max(old.keys) {
-            let most = quota.keys;
-            return Err(Trouble::Quota(format!("more than {most} keys (limits.state-keys)")));
+        let value = |entry: &Option<StateEntry>| entry.as_ref().map(|entry| entry.value.len());
+        let mut new = old;
+        match (self.keys.get(&key), written.base) {
+            (Some(before), _) => new.remove(&key, value(&before.now)),
+            (None, Some((_, value))) => new.remove(&key, Some(value)),
+            (None, None) => {}
         }
-        if new.bytes > quota.bytes.max(old.bytes) {
-            let most = quota.bytes;
-            return Err(Trouble::Quota(format!("more than {most} bytes (limits.state-bytes)")));
-        }
-        self.size = Some(new);
+        new.add(&key, value(&written.now));
+        within(access.quota, new.now, old.now, "")?;
+        within(access.quota, new.gone, old.before, " deleted by one event")?;
+        self.sizes = Some(new);
         self.keys.insert(key, written);
         Ok(())
     }
@@ -295,6 +326,18 @@ impl Overlay {
         self.versions += 1;
         OWN | self.versions
     }
+}
+
+/// Whether there is room for `new`. What was more than the quota already may stay.
+fn within(quota: StateQuota, new: StateSize, old: StateSize, what: &str) -> Result<(), Trouble> {
+    let (keys, bytes) = (quota.keys, quota.bytes);
+    if new.keys > keys.max(old.keys) {
+        return Err(Trouble::Quota(format!("more than {keys} keys{what} (limits.state-keys)")));
+    }
+    if new.bytes > bytes.max(old.bytes) {
+        return Err(Trouble::Quota(format!("more than {bytes} bytes{what} (limits.state-bytes)")));
+    }
+    Ok(())
 }
 
 fn check_key(key: &str) -> Result<(), Trouble> {

@@ -8,8 +8,10 @@ mod descriptions;
 mod logs;
 mod memory;
 mod reallocs;
+mod requests;
 mod returns;
 mod starts;
+mod state;
 
 use std::time::Duration;
 
