@@ -13,6 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use parking_lot::Mutex;
 use tempfile::NamedTempFile;
 use wasmtime::{Engine, component::Component};
 
@@ -25,11 +26,14 @@ const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Cache {
     dir: PathBuf,
+    /// Held while a plugin is compiled. That uses all cores by itself; several at once would only
+    /// need the memory of several, and copies of one file would be compiled once each.
+    pub(crate) compiling: Mutex<()>,
 }
 
 impl Cache {
     pub(crate) fn open(dir: PathBuf) -> Result<Self, HostError> {
-        let cache = Self { dir };
+        let cache = Self { dir, compiling: Mutex::default() };
         match cache.prepare() {
             Ok(()) => Ok(cache),
             Err(e) => Err(HostError::Cache { path: cache.dir, reason: e.to_string() }),

@@ -1,9 +1,10 @@
 //! The one wasmtime engine of a host, and the thread that makes its epochs.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails,
 };
 
 use crate::{HostConfig, HostError};
@@ -54,7 +55,8 @@ fn settings(config: &HostConfig) -> Config {
         .max_memory_size(config.max_memory)
         .table_elements(TABLE_ELEMENTS)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
-        .table_keep_resident(TABLE_KEEP_RESIDENT);
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .pagemap_scan(pagemap_scan());
 
     let mut settings = Config::new();
     settings
@@ -67,6 +69,16 @@ fn settings(config: &HostConfig) -> Config {
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES));
     settings
+}
+
+/// Whether the kernel may be asked which pages of a freed slot were written to (`PAGEMAP_SCAN`, Linux
+/// 6.7 and later), so that only those are cleared. Wasmtime 48 overlooks those that are swapped out
+/// (mended later by its pull request 14357), and the next instance in the slot would see them: where
+/// there is swap, all that is kept mapped is cleared.
+fn pagemap_scan() -> Enabled {
+    // the first line is a heading
+    let swaps = fs::read_to_string("/proc/swaps").map_or(usize::MAX, |swaps| swaps.lines().count());
+    if swaps <= 1 { Enabled::Auto } else { Enabled::No }
 }
 
 /// One thread per engine; it ends when the last user of the engine is gone.

@@ -275,10 +275,16 @@ fn compile(
     if let Some(component) = cache.get(engine, &key) {
         return Ok((component, true));
     }
+    let compiling = cache.compiling.lock();
+    // another one may have been at the same file
+    if let Some(component) = cache.get(engine, &key) {
+        return Ok((component, true));
+    }
     let artifact = engine.precompile_component(wasm).map_err(invalid)?;
     if let Err(error) = cache.put(&key, &artifact) {
         tracing::warn!(%error, "cannot keep a compiled plugin, the next start compiles it again");
     }
+    drop((artifact, compiling));
     // from the file where it was kept: mapped memory is shared and can be dropped
     match cache.get(engine, &key) {
         Some(component) => Ok((component, false)),

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sandbar_core::{Call, Event, HandledBy, Handler, Header, Outcomes, Outgoing};
 use sandbar_testkit::guest;
-use sandbar_wasm::{HandlerSlot, Host, HostConfig, LoadSpec};
+use sandbar_wasm::{HandlerSlot, Host, HostConfig, Isolation, LoadSpec};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -39,16 +39,21 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
     for size in SIZES {
         let mut entrants = vec![native(size, 1), native(size, 1)];
         for name in GUESTS {
-            let (handler, kind) = runtime.block_on(load(&host, name, None))?;
+            // without an SDK it stands for what any toolchain makes
+            let typed = name == "program-echo";
+            let how = |spec: &mut LoadSpec| spec.packed_frames = !typed;
+            let (handler, kind) = runtime.block_on(load(&host, name, how))?;
             for together in TOGETHER {
-                let how = if name == "program-echo" { "typed, no SDK" } else { &*kind };
+                let how = if typed { "typed, no SDK" } else { &*kind };
                 let what = format!("warm, {how} (`{name}`), {together} together");
                 let id = format!("call/{kind}/{size}/{together}");
                 entrants.push(Entrant { id, what, handler: handler.clone(), together });
             }
         }
-        for (life, together) in [("per-event", 1), ("per-batch", 100)] {
-            let (handler, kind) = runtime.block_on(load(&host, "bench-echo", Some(1)))?;
+        for (isolation, together) in [(Isolation::PerEvent, 1), (Isolation::PerBatch, 100)] {
+            let how = |spec: &mut LoadSpec| spec.isolation = isolation;
+            let (handler, kind) = runtime.block_on(load(&host, "bench-echo", how))?;
+            let life = if isolation == Isolation::PerEvent { "per-event" } else { "per-batch" };
             let what = format!("fresh instance {life}, {kind}, {together} together");
             entrants.push(Entrant {
                 id: format!("call/{life}/{size}/{together}"),
@@ -114,16 +119,14 @@ async fn spin(handler: &dyn Handler, calls: &[Call], time: Duration) -> Result<f
     Ok(began.elapsed().as_secs_f64() / events as f64)
 }
 
-/// A slot served by `name`, whose instances live for `instance_events`; and how it takes events.
+/// A slot served by `name`, loaded as `how` says; and how it takes events.
 async fn load(
     host: &Arc<Host>,
     name: &str,
-    instance_events: Option<u64>,
+    how: impl FnOnce(&mut LoadSpec),
 ) -> Result<(Arc<dyn Handler>, String)> {
     let mut spec = LoadSpec::new(name);
-    if let Some(events) = instance_events {
-        spec.limits.instance_events = events;
-    }
+    how(&mut spec);
     let generation = host.load(std::fs::read(guest(name))?.into(), spec).await?;
     let kind = serde_json::to_value(generation.inspection().handler)?;
     let kind = kind.as_str().unwrap_or_default().to_owned();
