@@ -16,6 +16,7 @@ use crate::{
         state::{Overlay, StateAccess},
         wasi::Wasi,
     },
+    concurrent::Tasks,
     convert::Used,
     foreign::Outbox,
     limits::{Limits, Meter},
@@ -78,6 +79,8 @@ pub(crate) struct State {
     pub(crate) published: Published,
     /// What a foreign component publishes in the call in progress.
     pub(crate) outbox: Outbox,
+    /// The calls in progress, where there are many at a time.
+    pub(crate) tasks: Tasks,
     pub(crate) http: Http,
 }
 
@@ -96,6 +99,7 @@ impl State {
             overlay: Overlay::default(),
             published: Published::default(),
             outbox: Outbox::default(),
+            tasks: Tasks::default(),
         }
     }
 

@@ -27,6 +27,7 @@ use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
     p2::bindings::{LinkOptions, http as bindings, http::types::ErrorCode},
+    p3::bindings::http::{self as bindings3, types::ErrorCode as ErrorCode3},
 };
 
 use self::{
@@ -61,6 +62,12 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     let options = LinkOptions::default();
     bindings::outgoing_handler::add_to_linker::<State, WasiHttp>(linker, State::http)?;
     bindings::types::add_to_linker::<State, WasiHttp>(linker, &(&options).into(), State::http)
+}
+
+/// `wasi:http/client` of WASI 0.3.
+pub(crate) fn add_concurrent_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    bindings3::client::add_to_linker::<State, WasiHttp>(linker, State::http)?;
+    bindings3::types::add_to_linker::<State, WasiHttp>(linker, State::http)
 }
 
 /// The way of one plugin's requests to the network, shared by its instances.
@@ -255,6 +262,31 @@ impl WasiHttpHooks for Hooks {
             Some(rustls::Error::InvalidCertificate(_)) => ErrorCode::TlsCertificateError,
             _ => ErrorCode::TlsProtocolError,
         }
+    }
+
+    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode3 {
+        of_wasi3(self.p2_error_from_hyper(error))
+    }
+
+    fn p3_error_from_connect(&mut self, error: &io::Error) -> ErrorCode3 {
+        of_wasi3(self.p2_error_from_connect(error))
+    }
+
+    fn p3_error_from_tls(&mut self, error: &io::Error) -> ErrorCode3 {
+        of_wasi3(self.p2_error_from_tls(error))
+    }
+}
+
+/// The same code in WASI 0.3, of those that are given above.
+fn of_wasi3(code: ErrorCode) -> ErrorCode3 {
+    match code {
+        ErrorCode::ConnectionTerminated => ErrorCode3::ConnectionTerminated,
+        ErrorCode::ConnectionRefused => ErrorCode3::ConnectionRefused,
+        ErrorCode::ConnectionTimeout => ErrorCode3::ConnectionTimeout,
+        ErrorCode::DestinationUnavailable => ErrorCode3::DestinationUnavailable,
+        ErrorCode::TlsCertificateError => ErrorCode3::TlsCertificateError,
+        ErrorCode::TlsProtocolError => ErrorCode3::TlsProtocolError,
+        _ => ErrorCode3::HttpProtocolError,
     }
 }
 
