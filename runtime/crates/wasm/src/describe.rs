@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sandbar_core::HandlerError;
 use serde::{Deserialize, Serialize};
-use wasmtime::{
-    Engine,
-    component::{Component, Linker},
-};
+use wasmtime::component::{Component, Linker};
 
 use crate::{
     HostStats, LoadError, TracingLog,
@@ -68,7 +65,6 @@ pub struct DeclaredSubscription {
 
 /// Asks a plugin what it is, in an instance of its own with every import trapping.
 pub(crate) async fn describe(
-    engine: &Engine,
     component: &Component,
     tick: Duration,
 ) -> Result<Description, LoadError> {
@@ -80,7 +76,7 @@ pub(crate) async fn describe(
         LoadError::Describe { class: e.class, message: message.unwrap_or(e.message) }
     };
 
-    let mut linker = Linker::new(engine);
+    let mut linker = Linker::new(component.engine());
     logging::add_panic_to_linker(&mut linker).map_err(misfit)?;
     linker.define_unknown_imports_as_traps(component).map_err(misfit)?;
     let pre = linker.instantiate_pre(component).map_err(misfit)?;

@@ -1,13 +1,14 @@
-//! The one wasmtime engine of a host, and the thread that makes its epochs.
+//! The wasmtime engines of a host, and the threads that make their epochs.
 
 use std::{fs, thread, time::Duration};
 
+use parking_lot::Mutex;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails,
 };
 
-use crate::{HostConfig, HostError};
+use crate::{HostConfig, HostError, capability::AtATime};
 
 /// Linear memory kept mapped in a freed slot: more than stack and data of a usual
 /// guest. With none kept, every instance pays page faults and two threads serialise
@@ -18,6 +19,9 @@ const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// Core modules that one component may be made of, on average: the guest, and what
 /// the encoder puts around it.
 const CORE_INSTANCES_EACH: u32 = 8;
+/// Stacks that one instance with many events in it takes at most, on average: one, and one for
+/// each call that waits in the middle of guest code rather than having returned to the host.
+const STACKS_EACH: u32 = 16;
 /// What one component may take of the pool, so that it leaves the rest to others: core
 /// instances, memories and tables. CPython and its libraries, the largest known, take
 /// some thirty instances around one memory and two tables.
@@ -29,9 +33,37 @@ pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 /// Guest frames in a backtrace.
 const BACKTRACE_FRAMES: usize = 32;
 
-pub(crate) fn new(config: &HostConfig) -> Result<Engine, HostError> {
+/// One engine for plugins that handle one event at a time, and one for those that handle many:
+/// the machinery for that makes every call dearer.
+#[derive(Debug)]
+pub(crate) struct Engines {
+    config: HostConfig,
+    one: Engine,
+    /// Made for the first such plugin, so that nobody pays for it who has none.
+    many: Mutex<Option<Engine>>,
+}
+
+impl Engines {
+    pub(crate) fn new(config: HostConfig) -> Result<Self, HostError> {
+        Ok(Self { one: new(&config, AtATime::One)?, config, many: Mutex::default() })
+    }
+
+    pub(crate) fn of(&self, events: AtATime) -> Result<Engine, HostError> {
+        if events == AtATime::One {
+            return Ok(self.one.clone());
+        }
+        let mut many = self.many.lock();
+        let engine = match many.take() {
+            Some(engine) => engine,
+            None => new(&self.config, AtATime::Many)?,
+        };
+        Ok(many.insert(engine).clone())
+    }
+}
+
+fn new(config: &HostConfig, events: AtATime) -> Result<Engine, HostError> {
     let instances = config.max_instances;
-    let engine = Engine::new(&settings(config)).map_err(|e| {
+    let engine = Engine::new(&settings(config, events)).map_err(|e| {
         HostError::Engine(format!(
             "{e:#}; it reserves 4 GiB of address space for each of {instances} instances: where a limit \
              (`ulimit -v`) is in the way, lower `max-instances` in `[engine]`"
@@ -41,14 +73,18 @@ pub(crate) fn new(config: &HostConfig) -> Result<Engine, HostError> {
     Ok(engine)
 }
 
-fn settings(config: &HostConfig) -> Config {
+fn settings(config: &HostConfig, events: AtATime) -> Config {
     let instances = config.max_instances;
+    let stacks_each = match events {
+        AtATime::One => 1,
+        AtATime::Many => STACKS_EACH,
+    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_EACH))
         .total_memories(instances)
         .total_tables(instances.saturating_mul(2))
-        .total_stacks(instances)
+        .total_stacks(instances.saturating_mul(stacks_each))
         .max_core_instances_per_component(CORE_INSTANCES_MOST)
         .max_memories_per_component(MEMORIES_MOST)
         .max_tables_per_component(TABLES_MOST)
@@ -63,9 +99,8 @@ fn settings(config: &HostConfig) -> Config {
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .memory_init_cow(true)
         .epoch_interruption(true)
-        // every export is synchronous in 0.1; without the machinery for concurrent
-        // tasks a call costs a third
-        .concurrency_support(false)
+        // without the machinery for concurrent tasks a call costs a third
+        .concurrency_support(events == AtATime::Many)
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES));
     settings

@@ -74,9 +74,10 @@ pub enum LoadError {
     },
     /// No entry point.
     #[error(
-        "the component exports no handler: it must export sandbar:events/handler@0.1.0 or \
-         sandbar:events/batch-handler@0.1.0 (or wasi:messaging/incoming-handler@0.2.0-draft, \
-         wasmcloud:messaging/handler@0.2.0), but exports {}",
+        "the component exports no handler: it must export sandbar:events/handler@0.1.0, \
+         sandbar:events/batch-handler@0.1.0 or sandbar:events-async/handler@0.1.0 (or \
+         wasi:messaging/incoming-handler@0.2.0-draft, wasmcloud:messaging/handler@0.2.0 or \
+         @0.3.0), but exports {}",
         list_or(exports, "nothing")
     )]
     NoHandler {
@@ -117,6 +118,17 @@ pub enum LoadError {
         imports.join(", ")
     )]
     UnknownImport {
+        /// The imports, as the component names them.
+        imports: Vec<String>,
+    },
+    /// It handles many events at a time and imports what belongs to one.
+    #[error(
+        "imports {}, which is not offered to a plugin that handles many events at a time, because \
+         it would not be certain for which of them it does what: build it without, or export \
+         sandbar:events/handler@0.1.1 instead",
+        imports.join(", ")
+    )]
+    OneAtATime {
         /// The imports, as the component names them.
         imports: Vec<String>,
     },

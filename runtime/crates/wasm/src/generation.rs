@@ -1,4 +1,4 @@
-//! One loaded version of one plugin: the way of a batch through it.
+//! One loaded version of one plugin: the way of events through it.
 
 use std::{fmt, sync::Arc};
 
@@ -7,10 +7,12 @@ use tokio::time::Instant;
 
 use crate::{
     Description, HandlerKind, Inspection, Isolation, Limits,
+    concurrent::Shared,
     instance::{Blame, Broken, Instance, Template},
     pace::Pace,
     packed,
     pool::{Lease, Pool},
+    state::Facts,
 };
 
 /// Most events passed at once to a plugin that takes them one by one. They share one
@@ -21,11 +23,18 @@ const BATCH_AT_ONCE: usize = 64;
 /// Most events passed at once in a packed frame.
 const PACKED_AT_ONCE: usize = 128;
 
+/// How events go through a plugin.
+pub(crate) enum Way {
+    /// One at a time in each of several instances.
+    Pooled(Pooled),
+    /// Many at a time in one instance.
+    Shared(Shared),
+}
+
 /// One loaded version of one plugin, tried and warm.
 pub struct Generation {
-    template: Arc<Template>,
-    pool: Pool,
-    pace: Pace,
+    facts: Arc<Facts>,
+    way: Way,
     isolation: Isolation,
     inspection: Inspection,
     by: Arc<HandledBy>,
@@ -39,26 +48,17 @@ impl fmt::Debug for Generation {
 
 impl Generation {
     pub(crate) fn new(
-        template: Arc<Template>,
-        concurrency: usize,
+        facts: Arc<Facts>,
+        way: Way,
         isolation: Isolation,
-        first: Instance,
         inspection: Inspection,
     ) -> Self {
         let by = HandledBy {
-            plugin: template.facts.name.clone(),
-            version: template.facts.version.clone(),
+            plugin: facts.name.clone(),
+            version: facts.version.clone(),
             digest: inspection.digest.clone(),
         };
-        let pool = Pool::new(Arc::clone(&template), concurrency, first);
-        let most = match inspection.handler {
-            _ if template.calls_each_alone() => EACH_AT_ONCE,
-            HandlerKind::Each | HandlerKind::Foreign(_) => EACH_AT_ONCE,
-            HandlerKind::Batch => BATCH_AT_ONCE,
-            HandlerKind::Packed => PACKED_AT_ONCE,
-        };
-        let pace = Pace::new(most);
-        Self { pool, template, pace, isolation, inspection, by: Arc::new(by) }
+        Self { facts, way, isolation, inspection, by: Arc::new(by) }
     }
 
     /// Plugin name, version and digest.
@@ -78,7 +78,7 @@ impl Generation {
 
     /// The limits it runs under.
     pub fn limits(&self) -> &Limits {
-        &self.template.limits
+        &self.facts.limits
     }
 
     /// How long its instances live.
@@ -87,16 +87,60 @@ impl Generation {
     }
 
     /// Largest batch that is worth passing to [`call`](Self::call) now: it grows as long
-    /// as calls are short.
+    /// as calls are short. Where many events share an instance none has to wait for another.
     pub fn max_batch(&self) -> usize {
-        self.pace.at_once()
+        match &self.way {
+            Way::Pooled(pooled) => pooled.pace.at_once(),
+            Way::Shared(_) => 1,
+        }
     }
 
-    /// Runs a batch on one instance and returns one outcome per call, in order. An
-    /// event that breaks the instance costs only itself: the rest goes on on a fresh
-    /// one. If a batch that was handed over whole breaks it, each of its events is
-    /// called again alone, to find the one to blame.
+    /// Runs a batch and returns one outcome per call, in order. An event that breaks its
+    /// instance costs only itself: where it is not known which one that was, each is called
+    /// again alone.
     pub async fn call(&self, calls: &[Call]) -> Outcomes {
+        let mut results = match &self.way {
+            Way::Pooled(pooled) => pooled.call(calls).await,
+            Way::Shared(shared) => shared.call(calls).await,
+        };
+        for error in results.iter_mut().filter_map(|outcome| outcome.as_mut().err()) {
+            self.facts.redactor.clean_error(error);
+        }
+        Outcomes { by: Arc::clone(&self.by), results }
+    }
+}
+
+/// The way of a batch through one instance after another.
+pub(crate) struct Pooled {
+    template: Arc<Template>,
+    kind: HandlerKind,
+    isolation: Isolation,
+    pool: Pool,
+    pace: Pace,
+}
+
+impl Pooled {
+    pub(crate) fn new(
+        template: Arc<Template>,
+        kind: HandlerKind,
+        concurrency: usize,
+        isolation: Isolation,
+        first: Instance,
+    ) -> Self {
+        let pool = Pool::new(Arc::clone(&template), concurrency, first);
+        let most = match kind {
+            _ if template.calls_each_alone() => EACH_AT_ONCE,
+            HandlerKind::Batch => BATCH_AT_ONCE,
+            HandlerKind::Packed => PACKED_AT_ONCE,
+            _ => EACH_AT_ONCE,
+        };
+        Self { template, kind, isolation, pool, pace: Pace::new(most) }
+    }
+
+    /// Runs a batch on one instance. An event that breaks it costs only itself: the rest goes
+    /// on on a fresh one. If a batch that was handed over whole breaks it, each of its events
+    /// is called again alone, to find the one to blame.
+    async fn call(&self, calls: &[Call]) -> Vec<Outcome> {
         let mut results: Vec<Outcome> = Vec::with_capacity(calls.len());
         match self.pool.lease().await {
             Ok(lease) => {
@@ -106,10 +150,7 @@ impl Generation {
             }
             Err(error) => results.extend(calls.iter().map(|_| Err(error.clone()))),
         }
-        for error in results.iter_mut().filter_map(|outcome| outcome.as_mut().err()) {
-            self.template.facts.redactor.clean_error(error);
-        }
-        Outcomes { by: Arc::clone(&self.by), results }
+        results
     }
 
     async fn run(&self, lease: &Lease<'_>, calls: &[Call], results: &mut Vec<Outcome>) {
@@ -151,9 +192,9 @@ impl Generation {
         let one =
             alone || self.isolation == Isolation::PerEvent || self.template.calls_each_alone();
         let most = rest.len().min(if one { 1 } else { self.pace.most() });
-        match self.inspection.handler {
+        match self.kind {
             HandlerKind::Packed => packed::fit(&rest[..most]),
-            HandlerKind::Each | HandlerKind::Batch | HandlerKind::Foreign(_) => most,
+            _ => most,
         }
     }
 }

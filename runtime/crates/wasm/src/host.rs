@@ -1,29 +1,32 @@
-//! The host: one engine, and the way of a file to a serving generation.
+//! The host: its engines, and the way of a file to a serving generation.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sandbar_core::HandlerError;
-use wasmtime::{Engine, component::Linker};
+use wasmtime::component::{InstancePre, Linker};
 
 use crate::{
-    Generation, HandlerKind, HostError, HostStats, Inspection, LoadError, LoadSpec, LogSink,
-    ManualClock, TracingLog,
+    Concurrent, Generation, HandlerKind, HostError, HostStats, Inspection, LoadError, LoadSpec,
+    LogSink, ManualClock, TracingLog,
     bindings::exports::sandbar::events::{batch_handler, handler, lifecycle, packed_handler},
     cache::Cache,
     capability::{
         self, Grant, Grants,
-        http::{Outlet, Resolve, SystemResolver, Way},
+        http::{Gateway, Outlet, Resolve, SystemResolver},
         logging::PluginLog,
         secrets::Redactor,
         state::StateAccess,
     },
+    concurrent::{self, Handle, Shared},
     describe::{self, describe},
-    engine, foreign,
-    instance::{Entry, Instance, Stillborn, Template},
+    engine::Engines,
+    foreign,
+    generation::{Pooled, Way},
+    instance::{Entry, Indices, Instance, Stillborn, Template},
     load::{self, Candidate, exports_interface},
     share::Cores,
-    state::{Direct, Facts},
+    state::{Direct, Facts, State},
 };
 
 const LIFECYCLE: &str = "sandbar:events/lifecycle";
@@ -36,8 +39,8 @@ pub struct HostConfig {
     pub cache_dir: Option<PathBuf>,
     /// How often guest code gives way, and the unit in which CPU time is counted.
     pub tick: Duration,
-    /// Instances that may live at once, all plugins together. Each reserves 4 GiB of
-    /// address space, not memory.
+    /// Instances that may live at once, all plugins together; as many again of those with many
+    /// events in one, once there are any. Each reserves 4 GiB of address space, not memory.
     pub max_instances: u32,
     /// Most that any plugin's `limits.memory` may be, in bytes.
     pub max_memory: usize,
@@ -80,11 +83,11 @@ impl fmt::Debug for HostConfig {
     }
 }
 
-/// Loads plugins. One per process: it holds the engine and its address space.
+/// Loads plugins. One per process: it holds the engines and their address space.
 #[derive(Debug)]
 pub struct Host {
     config: HostConfig,
-    engine: Engine,
+    engines: Arc<Engines>,
     cache: Option<Arc<Cache>>,
     stats: HostStats,
     cores: Cores,
@@ -98,10 +101,10 @@ impl Host {
     /// cannot be used safely.
     pub fn new(config: HostConfig) -> Result<Arc<Self>, HostError> {
         let cache = config.cache_dir.clone().map(Cache::open).transpose()?.map(Arc::new);
-        let engine = engine::new(&config)?;
+        let engines = Arc::new(Engines::new(config.clone())?);
         Ok(Arc::new(Self {
             config,
-            engine,
+            engines,
             cache,
             stats: HostStats::default(),
             cores: Cores::default(),
@@ -120,7 +123,7 @@ impl Host {
     /// [`LoadError`] for a file that could not be loaded with any grants.
     pub async fn inspect(&self, wasm: Bytes) -> Result<Inspection, LoadError> {
         let Candidate { inspection, wants, .. } = self.examine(wasm).await?;
-        capability::check("", &wants, &inspection.grants)?;
+        capability::check("", &wants, &inspection.grants, inspection.handler.at_a_time())?;
         Ok(inspection)
     }
 
@@ -142,53 +145,98 @@ impl Host {
         }
         let mut candidate = self.examine(wasm).await?;
         let Inspection { handler, imports, exports, .. } = &mut candidate.inspection;
-        *handler = load::handler_kind(imports, exports, spec.packed_frames)?;
+        let kind = load::handler_kind(imports, exports, spec.packed_frames)?;
+        *handler = kind;
         let grants = spec.granted();
-        capability::check(&spec.name, &candidate.wants, &grants)?;
+        capability::check(&spec.name, &candidate.wants, &grants, kind.at_a_time())?;
+        let (isolation, made) = (spec.isolation, &candidate);
+        let (facts, way) = match kind {
+            HandlerKind::Each => {
+                let entry = |pre: &_| Ok(Entry::Each(handler::GuestIndices::new(pre)?));
+                self.pooled(made, spec, grants, entry).await?
+            }
+            HandlerKind::Batch => {
+                let entry = |pre: &_| Ok(Entry::Batch(batch_handler::GuestIndices::new(pre)?));
+                self.pooled(made, spec, grants, entry).await?
+            }
+            HandlerKind::Packed => {
+                let entry = |pre: &_| Ok(Entry::Packed(packed_handler::GuestIndices::new(pre)?));
+                self.pooled(made, spec, grants, entry).await?
+            }
+            HandlerKind::Foreign(it) => {
+                let entry = |pre: &_| Ok(Entry::Foreign(foreign::Indices::new(it, pre)?));
+                self.pooled(made, spec, grants, entry).await?
+            }
+            HandlerKind::Concurrent(it) => self.shared(made, spec, grants, it).await?,
+        };
+        Ok(Arc::new(Generation::new(facts, way, isolation, candidate.inspection)))
+    }
+
+    /// One event at a time in each of several instances.
+    async fn pooled(
+        &self,
+        candidate: &Candidate,
+        spec: LoadSpec,
+        grants: Grants,
+        entry: impl FnOnce(&InstancePre<State>) -> wasmtime::Result<Indices>,
+    ) -> Result<(Arc<Facts>, Way), LoadError> {
         let LoadSpec { concurrency, isolation, .. } = spec;
-        let template = Arc::new(self.link(&candidate, spec, grants)?);
-        let redactor = Arc::clone(&template.facts.redactor);
-        let first = Instance::new(Arc::clone(&template)).await.map_err(|e| smoke(e, &redactor))?;
-        let inspection = candidate.inspection;
-        Ok(Arc::new(Generation::new(template, concurrency, isolation, first, inspection)))
+        let template = Arc::new(self.link(candidate, spec, grants, entry)?);
+        let facts = Arc::clone(&template.facts);
+        let first = Instance::new(Arc::clone(&template)).await;
+        let first = first.map_err(|e| smoke(e, &facts.redactor))?;
+        let kind = candidate.inspection.handler;
+        Ok((facts, Way::Pooled(Pooled::new(template, kind, concurrency, isolation, first))))
+    }
+
+    /// Many events at a time in one instance.
+    async fn shared(
+        &self,
+        candidate: &Candidate,
+        spec: LoadSpec,
+        grants: Grants,
+        kind: Concurrent,
+    ) -> Result<(Arc<Facts>, Way), LoadError> {
+        let LoadSpec { concurrency, isolation, .. } = spec;
+        let entry = |pre: &_| concurrent::Indices::new(kind, pre);
+        let template = Arc::new(self.link(candidate, spec, grants, entry)?);
+        let facts = Arc::clone(&template.facts);
+        let first = Handle::new(&template, concurrency.max(1)).await;
+        let first = first.map_err(|e| smoke(e, &facts.redactor))?;
+        Ok((facts, Way::Shared(Shared::new(template, concurrency, isolation, first))))
     }
 
     async fn examine(&self, wasm: Bytes) -> Result<Candidate, LoadError> {
-        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let (engines, cache) = (Arc::clone(&self.engines), self.cache.clone());
         let max_size = self.config.max_file_size;
-        let examine = move || load::examine(&engine, cache.as_deref(), &wasm, max_size);
+        let examine = move || {
+            let events = load::classify(&wasm, max_size)?;
+            let engine = engines.of(events).map_err(|e| LoadError::Host(e.to_string()))?;
+            load::examine(&engine, cache.as_deref(), &wasm)
+        };
         let mut candidate = tokio::task::spawn_blocking(examine)
             .await
             .map_err(|e| LoadError::Host(format!("compiling was cut off: {e}")))??;
         if exports_interface(&candidate.inspection.exports, describe::PLUGIN) {
-            let said = describe(&self.engine, &candidate.component, self.config.tick).await?;
+            let said = describe(&candidate.component, self.config.tick).await?;
             candidate.inspection.description = Some(said);
         }
         Ok(candidate)
     }
 
-    fn link(
+    fn link<E>(
         &self,
         candidate: &Candidate,
         spec: LoadSpec,
         grants: Grants,
-    ) -> Result<Template, LoadError> {
+        entry: impl FnOnce(&InstancePre<State>) -> wasmtime::Result<E>,
+    ) -> Result<Template<E>, LoadError> {
         let misfit = |e: wasmtime::Error| LoadError::Incompatible { reason: format!("{e:#}") };
-        let mut linker = Linker::new(&self.engine);
-        capability::link(&mut linker, &grants).map_err(|e| LoadError::Host(format!("{e:#}")))?;
+        let mut linker = Linker::new(candidate.component.engine());
+        capability::link(&mut linker, &grants, candidate.inspection.handler.at_a_time())
+            .map_err(|e| LoadError::Host(format!("{e:#}")))?;
         let pre = linker.instantiate_pre(&candidate.component).map_err(misfit)?;
-        let entry = match candidate.inspection.handler {
-            HandlerKind::Each => Entry::Each(handler::GuestIndices::new(&pre).map_err(misfit)?),
-            HandlerKind::Batch => {
-                Entry::Batch(batch_handler::GuestIndices::new(&pre).map_err(misfit)?)
-            }
-            HandlerKind::Foreign(it) => {
-                Entry::Foreign(foreign::Indices::new(it, &pre).map_err(misfit)?)
-            }
-            HandlerKind::Packed => {
-                Entry::Packed(packed_handler::GuestIndices::new(&pre).map_err(misfit)?)
-            }
-        };
+        let entry = entry(&pre).map_err(misfit)?;
         let lifecycle = exports_interface(&candidate.inspection.exports, LIFECYCLE)
             .then(|| lifecycle::GuestIndices::new(&pre).map_err(misfit))
             .transpose()?;
@@ -205,9 +253,9 @@ impl Host {
         );
         let resolver = || Arc::clone(&self.config.resolver);
         let http = match (spec.fake_http, spec.http) {
-            (Some(fake), _) => Some(Way::Fake(fake)),
+            (Some(fake), _) => Some(Gateway::Fake(fake)),
             (None, Some(access)) => {
-                Some(Way::Network(Outlet::new(access, resolver(), Arc::clone(&log))?))
+                Some(Gateway::Network(Outlet::new(access, resolver(), Arc::clone(&log))?))
             }
             (None, None) => None,
         };

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use sandbar_core::{Call, Handled, HandlerError, Outcome, StateChanges};
 use tokio::time::Instant;
-use wasmtime::{Store, UpdateDeadline, component::InstancePre};
+use wasmtime::{
+    Store, UpdateDeadline,
+    component::{self, InstancePre},
+};
 
 use crate::{
     Limits, OnErrors, PluginStats,
@@ -21,10 +24,10 @@ use crate::{
     state::{Facts, State},
 };
 
-/// All that the instances of one generation have in common.
-pub(crate) struct Template {
+/// All that the instances of one generation have in common. `E` is where their entry is.
+pub(crate) struct Template<E = Indices> {
     pub(crate) pre: InstancePre<State>,
-    pub(crate) entry: Indices,
+    pub(crate) entry: E,
     /// What follows the errors of a foreign component.
     pub(crate) on_errors: OnErrors,
     pub(crate) lifecycle: Option<lifecycle::GuestIndices>,
@@ -45,7 +48,6 @@ impl Template {
 }
 
 /// How events get in: resolved once at load, calls only match.
-#[derive(Clone)]
 pub(crate) enum Entry<H, B, P, F> {
     /// `handler`: one by one.
     Each(H),
@@ -57,7 +59,7 @@ pub(crate) enum Entry<H, B, P, F> {
     Foreign(F),
 }
 
-type Indices = Entry<
+pub(crate) type Indices = Entry<
     handler::GuestIndices,
     batch_handler::GuestIndices,
     packed_handler::GuestIndices,
@@ -78,6 +80,7 @@ pub(crate) struct Instance {
     /// Bytes of memory above which it is replaced.
     high_water: usize,
     template: Arc<Template>,
+    _counted: Counted,
 }
 
 /// Why a new instance could not be made.
@@ -132,45 +135,19 @@ impl Blame {
 impl Instance {
     /// Makes an instance and runs its `init`.
     pub(crate) async fn new(template: Arc<Template>) -> Result<Self, Stillborn> {
-        let budget = Budget::init(&template.limits);
-        let meter = Meter::new(template.tick, template.limits.memory, budget.clone());
-        let share = Share::new(template.cores.clone(), template.tick);
-        let state = State::new(template.facts.clone(), template.log.clone(), meter, share);
-        let mut store = store(&template.pre, state);
-        let count = |error: HandlerError| {
-            template.stats.count(error.class);
-            error
+        let load = |entry: &Indices, store: &mut Store<State>, instance: &_| {
+            Ok(match entry {
+                Entry::Each(it) => Entry::Each(it.load(store, instance)?),
+                Entry::Batch(it) => Entry::Batch(it.load(store, instance)?),
+                Entry::Packed(it) => Entry::Packed(it.load(store, instance)?),
+                Entry::Foreign(it) => {
+                    store.data_mut().outbox = Outbox::new(&template.limits);
+                    Entry::Foreign(it.load(store, instance)?)
+                }
+            })
         };
-
-        let deadline = arm(&mut store, budget.clone());
-        let made = until(deadline, template.pre.instantiate_async(&mut store)).await;
-        let instance = conclude(&mut store, made)
-            .map_err(|e| Stillborn::Instantiate(count(failure::of_host(e))))?;
-        let misfit = |e: wasmtime::Error| Stillborn::Misfit(format!("{e:#}"));
-        let entry = match &template.entry {
-            Entry::Each(it) => Entry::Each(it.load(&mut store, &instance).map_err(misfit)?),
-            Entry::Batch(it) => Entry::Batch(it.load(&mut store, &instance).map_err(misfit)?),
-            Entry::Packed(it) => Entry::Packed(it.load(&mut store, &instance).map_err(misfit)?),
-            Entry::Foreign(it) => {
-                store.data_mut().outbox = Outbox::new(&template.limits);
-                Entry::Foreign(it.load(&mut store, &instance).map_err(misfit)?)
-            }
-        };
-        if let Some(lifecycle) = &template.lifecycle {
-            let guest = lifecycle.load(&mut store, &instance).map_err(misfit)?;
-            let deadline = arm(&mut store, budget);
-            let done = until(deadline, guest.call_init(&mut store)).await;
-            conclude(&mut store, done)
-                .map_err(failure::of_guest)
-                .and_then(|said| said.map_err(|message| failure::init(&message)))
-                .map_err(|e| Stillborn::Init(count(e)))?;
-        }
-
-        template.stats.created_instance();
-        let used = store.data().meter.memory();
-        // a guest that needs most of its memory to begin with must not be replaced each time
-        let high_water = used + template.limits.memory.saturating_sub(used) / 4 * 3;
-        Ok(Self { store, entry, events: 0, spent: false, high_water, template })
+        let Newborn { store, entry, high_water, counted } = born(&template, load).await?;
+        Ok(Self { store, entry, events: 0, spent: false, high_water, template, _counted: counted })
     }
 
     /// Whether it has served long enough or holds too much memory.
@@ -304,9 +281,65 @@ impl Instance {
     }
 }
 
-impl Drop for Instance {
+/// An instance that has been made, and nothing handled.
+pub(crate) struct Newborn<G> {
+    pub(crate) store: Store<State>,
+    pub(crate) entry: G,
+    /// Bytes of memory above which it is to be replaced.
+    pub(crate) high_water: usize,
+    pub(crate) counted: Counted,
+}
+
+/// Makes an instance, has its entry found by `load`, and runs its `init`.
+pub(crate) async fn born<E, G>(
+    template: &Template<E>,
+    load: impl FnOnce(&E, &mut Store<State>, &component::Instance) -> wasmtime::Result<G>,
+) -> Result<Newborn<G>, Stillborn> {
+    let budget = Budget::init(&template.limits);
+    let meter = Meter::new(template.tick, template.limits.memory, budget.clone());
+    let share = Share::new(template.cores.clone(), template.tick);
+    let state = State::new(template.facts.clone(), template.log.clone(), meter, share);
+    let mut store = store(&template.pre, state);
+    let count = |error: HandlerError| {
+        template.stats.count(error.class);
+        error
+    };
+
+    let deadline = arm(&mut store, budget.clone());
+    let made = until(deadline, template.pre.instantiate_async(&mut store)).await;
+    let instance = conclude(&mut store, made)
+        .map_err(|e| Stillborn::Instantiate(count(failure::of_host(e))))?;
+    let misfit = |e: wasmtime::Error| Stillborn::Misfit(format!("{e:#}"));
+    let entry = load(&template.entry, &mut store, &instance).map_err(misfit)?;
+    if let Some(lifecycle) = &template.lifecycle {
+        let guest = lifecycle.load(&mut store, &instance).map_err(misfit)?;
+        let deadline = arm(&mut store, budget);
+        let done = until(deadline, guest.call_init(&mut store)).await;
+        conclude(&mut store, done)
+            .map_err(failure::of_guest)
+            .and_then(|said| said.map_err(|message| failure::init(&message)))
+            .map_err(|e| Stillborn::Init(count(e)))?;
+    }
+
+    let used = store.data().meter.memory();
+    // a guest that needs most of its memory to begin with must not be replaced each time
+    let high_water = used + template.limits.memory.saturating_sub(used) / 4 * 3;
+    Ok(Newborn { store, entry, high_water, counted: Counted::new(&template.stats) })
+}
+
+/// An instance that is alive, for the statistics.
+pub(crate) struct Counted(Arc<PluginStats>);
+
+impl Counted {
+    fn new(stats: &Arc<PluginStats>) -> Self {
+        stats.created_instance();
+        Self(Arc::clone(stats))
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.template.stats.instances.dec();
+        self.0.instances.dec();
     }
 }
 

@@ -24,6 +24,7 @@ mod bindings;
 mod cache;
 mod capability;
 mod clock;
+mod concurrent;
 mod convert;
 mod deadline;
 mod describe;
@@ -59,6 +60,7 @@ pub use capability::{
     state::StateSource,
 };
 pub use clock::ManualClock;
+pub use concurrent::Concurrent;
 pub use describe::{DeclaredSubscription, Description};
 pub use error::{HostError, LoadError};
 pub use foreign::{Foreign, ForeignError, OnError, OnErrors};

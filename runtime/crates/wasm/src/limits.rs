@@ -167,48 +167,62 @@ fn seconds(time: Duration) -> String {
     }
 }
 
+/// The CPU time of one call, in ticks of the host's clock at which it was found running.
+#[derive(Debug)]
+pub(crate) struct Ticks {
+    budget: Budget,
+    left: u64,
+}
+
+impl Ticks {
+    pub(crate) fn new(tick: Duration, budget: Budget) -> Self {
+        let ticks = budget.cpu_time.as_nanos().div_ceil(tick.as_nanos().max(1));
+        // one more: the first tick may come right after the call began
+        let left = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1);
+        Self { budget, left }
+    }
+
+    /// Guest code was found running at a tick.
+    ///
+    /// # Errors
+    /// [`LimitHit`] where that was one too many.
+    pub(crate) fn tick(&mut self) -> Result<(), LimitHit> {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(LimitHit::CpuTime(self.budget.clone())),
+        }
+    }
+}
+
 /// Counts what one instance uses.
 #[derive(Debug)]
 pub(crate) struct Meter {
     tick: Duration,
-    budget: Budget,
-    ticks_left: u64,
+    ticks: Ticks,
     memory: usize,
     memory_limit: usize,
 }
 
 impl Meter {
     pub(crate) fn new(tick: Duration, memory_limit: usize, budget: Budget) -> Self {
-        let mut meter = Self { tick, budget, ticks_left: 0, memory: 0, memory_limit };
-        meter.refill();
-        meter
+        Self { tick, ticks: Ticks::new(tick, budget), memory: 0, memory_limit }
     }
 
     /// Begins a call that may use `budget`.
     pub(crate) fn arm(&mut self, budget: Budget) {
-        self.budget = budget;
-        self.refill();
+        self.ticks = Ticks::new(self.tick, budget);
     }
 
     pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
-    }
-
-    fn refill(&mut self) {
-        let ticks = self.budget.cpu_time.as_nanos().div_ceil(self.tick.as_nanos().max(1));
-        // one more: the first tick may come right after the call began
-        self.ticks_left = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1);
+        &self.ticks.budget
     }
 
     /// Guest code was found running at a tick.
     pub(crate) fn tick(&mut self) -> Result<(), LimitHit> {
-        match self.ticks_left.checked_sub(1) {
-            Some(left) => {
-                self.ticks_left = left;
-                Ok(())
-            }
-            None => Err(LimitHit::CpuTime(self.budget.clone())),
-        }
+        self.ticks.tick()
     }
 
     /// Bytes of linear memory in use.

@@ -16,10 +16,10 @@ use wasmtime::{
 };
 
 use crate::{
-    Description, Foreign, Limits, LoadError, OnErrors,
+    Concurrent, Description, Foreign, Limits, LoadError, OnErrors,
     cache::{self, Cache},
     capability::{
-        self, Grant, Grants,
+        self, AtATime, Grant, Grants,
         http::{Respond, access::HttpAccess},
         secrets::Secrets,
         state::StateSource,
@@ -51,7 +51,7 @@ pub struct LoadSpec {
     pub fake_http: Option<Arc<dyn Respond>>,
     /// Its own configuration.
     pub config: BTreeMap<String, String>,
-    /// Instances used at once.
+    /// Instances used at once; or events in one instance, where the plugin takes many.
     pub concurrency: usize,
     /// What follows the errors of a component that was built for other hosts.
     pub on_errors: OnErrors,
@@ -139,6 +139,19 @@ pub enum HandlerKind {
     /// An interface of others: one by one.
     #[serde(untagged)]
     Foreign(Foreign),
+    /// One whose function is asynchronous, our own or that of others: many at a time in one
+    /// instance, each by itself.
+    #[serde(untagged)]
+    Concurrent(Concurrent),
+}
+
+impl HandlerKind {
+    pub(crate) fn at_a_time(self) -> AtATime {
+        match self {
+            Self::Concurrent(_) => AtATime::Many,
+            Self::Each | Self::Batch | Self::Packed | Self::Foreign(_) => AtATime::One,
+        }
+    }
 }
 
 /// What is known of a plugin file without granting it anything.
@@ -181,18 +194,21 @@ pub(crate) struct Candidate {
     pub(crate) inspection: Inspection,
 }
 
-/// Classifies, compiles and looks through a file. Takes seconds for a large one: not
-/// to be called on a worker.
+/// What a file is that could be a plugin's: whether it takes many events at a time.
+pub(crate) fn classify(wasm: &[u8], max_size: usize) -> Result<AtATime, LoadError> {
+    if wasm.len() > max_size {
+        return Err(LoadError::TooLarge { size: wasm.len(), max: max_size });
+    }
+    parse(wasm)
+}
+
+/// Compiles a file that was [classified](classify), and looks through it. Takes seconds for a
+/// large one: not to be called on a worker.
 pub(crate) fn examine(
     engine: &Engine,
     cache: Option<&Cache>,
     wasm: &[u8],
-    max_size: usize,
 ) -> Result<Candidate, LoadError> {
-    if wasm.len() > max_size {
-        return Err(LoadError::TooLarge { size: wasm.len(), max: max_size });
-    }
-    classify(wasm)?;
     let digest = blake3::hash(wasm);
     let began = Instant::now();
     let (component, cached) = compile(engine, cache, wasm, &digest)?;
@@ -212,7 +228,7 @@ pub(crate) fn examine(
         size: wasm.len(),
         api: api(handler),
         handler,
-        grants: capability::needed(wants.iter().map(String::as_str)),
+        grants: capability::needed(wants.iter().map(String::as_str), handler.at_a_time()),
         imports,
         exports,
         description: None,
@@ -236,7 +252,7 @@ fn is_only_types(engine: &Engine, import: &ComponentItem) -> bool {
 }
 
 /// Tells apart what people put into a plugins folder by mistake.
-fn classify(wasm: &[u8]) -> Result<(), LoadError> {
+fn parse(wasm: &[u8]) -> Result<AtATime, LoadError> {
     const MAGIC: &[u8] = b"\0asm";
     if wasm.is_empty() {
         return Err(LoadError::Empty);
@@ -245,7 +261,19 @@ fn classify(wasm: &[u8]) -> Result<(), LoadError> {
         let begins = wasm[..wasm.len().min(8)].escape_ascii();
         return Err(LoadError::NotWasm { begins: format!("\"{begins}\"") });
     }
+    let (mut depth, mut events) = (0, AtATime::One);
     for payload in Parser::new(0).parse_all(wasm) {
+        match &payload {
+            Ok(Payload::Version { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth -= 1,
+            Ok(Payload::ComponentExportSection(exports)) if depth == 1 => {
+                let mut names = exports.clone().into_iter().flatten().map(|export| export.name);
+                if names.any(|name| Concurrent::shows_in(name.name)) {
+                    events = AtATime::Many;
+                }
+            }
+            _ => {}
+        }
         match payload {
             Ok(Payload::Version { encoding: Encoding::Module, range, .. }) if range.start == 0 => {
                 return Err(LoadError::CoreModule);
@@ -258,7 +286,7 @@ fn classify(wasm: &[u8]) -> Result<(), LoadError> {
             Err(e) => return Err(LoadError::Invalid { reason: e.to_string() }),
         }
     }
-    Ok(())
+    Ok(events)
 }
 
 fn compile(
@@ -297,6 +325,7 @@ fn api(handler: HandlerKind) -> &'static str {
     match handler {
         HandlerKind::Each | HandlerKind::Batch | HandlerKind::Packed => SERVES,
         HandlerKind::Foreign(foreign) => foreign.api(),
+        HandlerKind::Concurrent(concurrent) => concurrent.api(),
     }
 }
 
@@ -306,6 +335,9 @@ pub(crate) fn handler_kind(
     exports: &[String],
     packed_frames: bool,
 ) -> Result<HandlerKind, LoadError> {
+    if let Some(concurrent) = Concurrent::among(exports) {
+        return Ok(HandlerKind::Concurrent(concurrent));
+    }
     // the host prefers what is cheapest where a plugin exports several
     if packed_frames && exports_interface(exports, PACKED_HANDLER) {
         return Ok(HandlerKind::Packed);

@@ -4,7 +4,15 @@
 //! would take turns on the workers, a whole tick each for the guests and a few
 //! microseconds for the neighbour. Where nobody waits a long call runs on at full speed.
 
-use std::{pin::Pin, sync::Arc, thread, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -29,38 +37,42 @@ impl Default for Cores {
     }
 }
 
-/// One call's part of them.
-#[derive(Debug)]
+/// One call's part of them, or that of an instance with many. Clones are of the same part.
+#[derive(Debug, Clone)]
 pub(crate) struct Share {
     cores: Cores,
     tick: Duration,
-    ticks: u32,
+    part: Arc<Part>,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    ticks: AtomicU32,
     /// The core that the call may use until the next tick.
-    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    core: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Share {
     pub(crate) fn new(cores: Cores, tick: Duration) -> Self {
-        Self { cores, tick, ticks: 0, held: Arc::default() }
+        Self { cores, tick, part: Arc::default() }
     }
 
-    /// A call begins or is over.
-    pub(crate) fn reset(&mut self) {
-        if self.ticks >= SHORT {
-            self.held.lock().take();
+    /// A call begins or is over, or none of the instance has anything to do.
+    pub(crate) fn reset(&self) {
+        if self.part.ticks.load(Relaxed) >= SHORT {
+            self.part.core.lock().take();
         }
-        self.ticks = 0;
+        self.part.ticks.store(0, Relaxed);
     }
 
     /// Resolves when guest code that was found running at a tick may go on. Tokio's own
     /// yield lets the worker look after sockets and timers too.
-    pub(crate) fn give_way(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.ticks = self.ticks.saturating_add(1);
-        if self.ticks < SHORT {
+    pub(crate) fn give_way(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        if self.part.ticks.fetch_add(1, Relaxed) + 1 < SHORT {
             return Box::pin(yield_now());
         }
-        self.held.lock().take();
-        let (cores, held) = (Arc::clone(&self.cores.0), Arc::clone(&self.held));
+        self.part.core.lock().take();
+        let (cores, part) = (Arc::clone(&self.cores.0), Arc::clone(&self.part));
         let tick = self.tick;
         Box::pin(async move {
             let asked = Instant::now();
@@ -72,7 +84,7 @@ impl Share {
                 // with the core in hand: other long calls step back too
                 sleep(tick * STEP_BACK).await;
             }
-            *held.lock() = core;
+            *part.core.lock() = core;
         })
     }
 }
@@ -88,7 +100,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn s1_long_calls_wait_for_a_core_and_short_ones_do_not() {
         let cores = Cores(Arc::new(Semaphore::new(1)));
-        let (mut long, mut other) = (Share::new(cores.clone(), TICK), Share::new(cores, TICK));
+        let (long, other) = (Share::new(cores.clone(), TICK), Share::new(cores, TICK));
         for _ in 0..SHORT {
             long.give_way().await;
         }

@@ -9,13 +9,14 @@ use crate::{
     ManualClock,
     capability::{
         Grants,
-        http::{Http, Way},
+        http::{Gateway, Http},
         logging::PluginLog,
         publisher::Published,
         secrets::{Redactor, Secrets},
         state::{Overlay, StateAccess},
         wasi::Wasi,
     },
+    concurrent::Tasks,
     convert::Used,
     foreign::Outbox,
     limits::{Limits, Meter},
@@ -35,7 +36,7 @@ pub(crate) struct Facts {
     /// Hides the secrets, wherever the plugin says them.
     pub(crate) redactor: Arc<Redactor>,
     /// The way of its requests, where it may send any.
-    pub(crate) http: Option<Way>,
+    pub(crate) http: Option<Gateway>,
     /// Where it keeps its state, if it was granted and imports that.
     pub(crate) state: Option<StateAccess>,
     /// By whom it publishes at once, if it was granted and imports that.
@@ -78,6 +79,8 @@ pub(crate) struct State {
     pub(crate) published: Published,
     /// What a foreign component publishes in the call in progress.
     pub(crate) outbox: Outbox,
+    /// The calls in progress, where there are many at a time.
+    pub(crate) tasks: Tasks,
     pub(crate) http: Http,
 }
 
@@ -96,6 +99,7 @@ impl State {
             overlay: Overlay::default(),
             published: Published::default(),
             outbox: Outbox::default(),
+            tasks: Tasks::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Grant, Inspection, capability};
+use crate::{Concurrent, Grant, HandlerKind, Inspection, capability};
 
 impl Inspection {
     /// The world that it was built for, as far as its exports tell: `event-plugin` of
@@ -16,12 +16,18 @@ impl Inspection {
             self.exports.iter().find(of)
         };
         let version = |export: &str| export.split_once('@').map_or("", |(_, v)| v).to_owned();
+        let describes = exports("plugin").is_some();
+        if self.handler == HandlerKind::Concurrent(Concurrent::Events)
+            && let Some(handler) = self.exports.iter().find(|export| Concurrent::shows_in(export))
+        {
+            let world = if describes { "event-plugin" } else { "event-handler" };
+            return format!("sandbar:events-async/{world}@{}", version(handler));
+        }
         let (batch, each) = (exports("batch-handler"), exports("handler"));
         let Some(handler) = batch.or(each).or(exports("packed-handler")) else {
             let foreign = self.exports.iter().find(|export| export.contains("handler"));
             return foreign.or(self.exports.first()).cloned().unwrap_or_default();
         };
-        let describes = exports("plugin").is_some();
         let world = match (exports("packed-handler").is_some(), batch.is_some(), describes) {
             (_, _, false) => "event-handler",
             (false, false, true) => "event-plugin",
@@ -43,7 +49,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::HandlerKind;
 
     fn inspected(exports: &[&str], grants: &[Grant]) -> Inspection {
         Inspection {
@@ -73,6 +78,10 @@ mod tests {
         assert_eq!(world(&[plugin, packed, batch]), "sandbar:events/packed-batch-plugin@0.1.1");
         let foreign = "wasi:messaging/incoming-handler@0.2.0-draft";
         assert_eq!(world(&["other:thing/a@1.0.0", foreign]), foreign);
+        let exports = ["sandbar:events-async/handler@0.1.0", "sandbar:events/plugin@0.1.1"];
+        let mut many = inspected(&exports, &[]);
+        many.handler = HandlerKind::Concurrent(Concurrent::Events);
+        assert_eq!(many.world(), "sandbar:events-async/event-plugin@0.1.0");
     }
 
     #[test]

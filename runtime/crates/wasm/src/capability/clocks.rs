@@ -1,7 +1,7 @@
 //! `wasi:clocks`: the system's, by wasmtime's own implementation, or a [`ManualClock`].
 
 use async_trait::async_trait;
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Accessor, HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::{
     HostMonotonicClock, HostWallClock, WasiCtxBuilder,
     clocks::{WasiClocks, WasiClocksCtxView, WasiClocksView},
@@ -13,6 +13,7 @@ use wasmtime_wasi::{
         },
         subscribe,
     },
+    p3::bindings::clocks as clocks3,
     random::Deterministic,
 };
 
@@ -23,10 +24,19 @@ const RANDOM_BYTES: usize = 4096;
 
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wall_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
-    monotonic_clock::add_to_linker::<State, Waiting>(linker, |state| {
-        let clock = state.facts.clock.clone();
-        WaitingView { clock, system: state.clocks() }
-    })
+    monotonic_clock::add_to_linker::<State, Waiting>(linker, waiting)
+}
+
+/// Those of WASI 0.3.
+pub(crate) fn add_concurrent_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    clocks3::types::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
+    clocks3::system_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
+    clocks3::monotonic_clock::add_to_linker::<State, Waiting>(linker, waiting)
+}
+
+fn waiting(state: &mut State) -> WaitingView<'_> {
+    let clock = state.facts.clock.clone();
+    WaitingView { clock, system: state.clocks() }
 }
 
 /// Lets a guest read `clock`, and the same random numbers in each instance.
@@ -105,6 +115,32 @@ fn until(
 ) -> wasmtime::Result<Resource<DynPollable>> {
     let moment = table.push(Moment { clock: clock.clone(), when })?;
     subscribe(table, moment)
+}
+
+impl clocks3::monotonic_clock::Host for WaitingView<'_> {
+    fn now(&mut self) -> wasmtime::Result<Instant> {
+        monotonic_clock::Host::now(self)
+    }
+
+    fn get_resolution(&mut self) -> wasmtime::Result<Nanoseconds> {
+        monotonic_clock::Host::resolution(self)
+    }
+}
+
+impl clocks3::monotonic_clock::HostWithStore<State> for Waiting {
+    async fn wait_until(accessor: &Accessor<State, Self>, when: Instant) -> wasmtime::Result<()> {
+        let now = accessor.with(|mut access| monotonic_clock::Host::now(&mut access.get()))?;
+        Self::wait_for(accessor, when.saturating_sub(now)).await
+    }
+
+    async fn wait_for(accessor: &Accessor<State, Self>, time: Nanoseconds) -> wasmtime::Result<()> {
+        let time = std::time::Duration::from_nanos(time);
+        match accessor.with(|mut access| access.get().clock) {
+            None => tokio::time::sleep(time).await,
+            Some(clock) => clock.move_to(clock.now().saturating_add(time)),
+        }
+        Ok(())
+    }
 }
 
 /// A moment of a manual clock: it comes as soon as it is waited for.

@@ -14,13 +14,18 @@ pub(crate) mod publisher;
 pub mod secrets;
 pub(crate) mod state;
 pub(crate) mod wasi;
+mod wasi3;
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Linker;
 
-use crate::{LoadError, foreign, state::State};
+use crate::{
+    LoadError,
+    foreign::{self, wasmcloud_async},
+    state::State,
+};
 
 /// A power that the operator gives to a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -147,19 +152,50 @@ enum Needs {
 
 use Needs::{Grant as Take, Nothing};
 
-/// Interfaces without their version, the version served, and what they take. An
-/// entry that ends in `/` stands for all other interfaces of the package.
-const OFFERS: &[(&str, &str, Needs)] = &[
+/// An interface without its version, the version served, and what it takes. A name that ends
+/// in `/` stands for all other interfaces of the package.
+type Offer = (&'static str, &'static str, Needs);
+
+/// What a plugin may import that handles one event at a time: what is done through it is done
+/// for that event.
+const ALONE: &[Offer] = &[
     ("sandbar:events/state", "0.1", Take(Grant::State)),
     ("sandbar:events/publisher", "0.1", Take(Grant::Publisher)),
-    ("sandbar:events/metrics", "0.1", Take(Grant::Metrics)),
-    ("sandbar:events/secrets", "0.1", Take(Grant::Secrets)),
-    ("sandbar:events/", "0.1", Nothing),
-    ("wasi:logging/logging", "0.1.0-draft", Nothing),
-    ("wasi:config/store", "0.2.0-rc.1", Nothing),
+    ("sandbar:events/context", "0.1", Nothing),
     // what a component publishes through them is its output, under the limits of outputs
     ("wasi:messaging/", "0.2.0-draft", Nothing),
     ("wasmcloud:messaging/", "0.2", Nothing),
+];
+
+/// What a plugin may import that handles many events at a time.
+const CONCURRENT: &[Offer] = &[
+    ("wasmcloud:messaging/", "0.3", Nothing),
+    ("wasi:clocks/system-clock", "0.3", Take(Grant::Clocks)),
+    ("wasi:clocks/monotonic-clock", "0.3", Take(Grant::Clocks)),
+    ("wasi:random/", "0.3", Take(Grant::Random)),
+    ("wasi:cli/stdin", "0.3", Take(Grant::Stdio)),
+    ("wasi:cli/stdout", "0.3", Take(Grant::Stdio)),
+    ("wasi:cli/stderr", "0.3", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-input", "0.3", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-output", "0.3", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-stdin", "0.3", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-stdout", "0.3", Take(Grant::Stdio)),
+    ("wasi:cli/terminal-stderr", "0.3", Take(Grant::Stdio)),
+    ("wasi:cli/environment", "0.3", Take(Grant::Environment)),
+    ("wasi:cli/exit", "0.3", Take(Grant::Wasi)),
+    ("wasi:filesystem/", "0.3", Take(Grant::Wasi)),
+    ("wasi:sockets/", "0.3", Take(Grant::Wasi)),
+    ("wasi:http/types", "0.3", Take(Grant::Http)),
+    ("wasi:http/client", "0.3", Take(Grant::Http)),
+];
+
+/// What both may import.
+const OFFERS: &[Offer] = &[
+    ("sandbar:events/metrics", "0.1", Take(Grant::Metrics)),
+    ("sandbar:events/secrets", "0.1", Take(Grant::Secrets)),
+    ("sandbar:events/types", "0.1", Nothing),
+    ("wasi:logging/logging", "0.1.0-draft", Nothing),
+    ("wasi:config/store", "0.2.0-rc.1", Nothing),
     // streams and pollables have no power of their own: they come from what is granted
     ("wasi:io/", "0.2", Nothing),
     ("wasi:clocks/wall-clock", "0.2", Take(Grant::Clocks)),
@@ -181,18 +217,57 @@ const OFFERS: &[(&str, &str, Needs)] = &[
     ("wasi:http/outgoing-handler", "0.2", Take(Grant::Http)),
 ];
 
+/// How many events a plugin handles at a time in one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtATime {
+    One,
+    Many,
+}
+
+impl AtATime {
+    fn offers(self) -> impl Iterator<Item = &'static Offer> {
+        let more = match self {
+            Self::One => ALONE,
+            Self::Many => CONCURRENT,
+        };
+        more.iter().chain(OFFERS)
+    }
+
+    fn offer(self, import: &str) -> Option<&'static Offer> {
+        let (interface, version) = split(import);
+        let named = |offer: &str| match offer.strip_suffix('/') {
+            Some(package) => interface.split_once('/').is_some_and(|(p, _)| p == package),
+            None => interface == offer,
+        };
+        let fits = |serves: &str| serves == version || serves == series(version);
+        self.offers().find(|(name, serves, _)| named(name) && fits(serves))
+    }
+}
+
 /// Links what is granted and nothing else.
-pub(crate) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
-    context::add_to_linker(linker)?;
+pub(crate) fn link(
+    linker: &mut Linker<State>,
+    grants: &Grants,
+    events: AtATime,
+) -> wasmtime::Result<()> {
     logging::add_to_linker(linker)?;
     config::add_to_linker(linker)?;
-    if allows(grants, Grant::State) {
-        state::add_to_linker(linker)?;
+    match events {
+        AtATime::One => {
+            context::add_to_linker(linker)?;
+            if allows(grants, Grant::State) {
+                state::add_to_linker(linker)?;
+            }
+            if allows(grants, Grant::Publisher) {
+                publisher::add_to_linker(linker)?;
+            }
+            foreign::add_to_linker(linker)?;
+        }
+        AtATime::Many => {
+            wasmcloud_async::add_to_linker(linker)?;
+            wasi3::add_to_linker(linker, grants)?;
+        }
     }
-    if allows(grants, Grant::Publisher) {
-        publisher::add_to_linker(linker)?;
-    }
-    foreign::add_to_linker(linker)?;
     if allows(grants, Grant::Metrics) {
         metrics::add_to_linker(linker)?;
     }
@@ -206,10 +281,10 @@ pub(crate) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Res
 }
 
 /// Grants that `imports` take, whether given or not.
-pub(crate) fn needed<'a>(imports: impl IntoIterator<Item = &'a str>) -> Grants {
+pub(crate) fn needed<'a>(imports: impl IntoIterator<Item = &'a str>, events: AtATime) -> Grants {
     imports
         .into_iter()
-        .filter_map(|import| match offer(import)?.2 {
+        .filter_map(|import| match events.offer(import)?.2 {
             Take(grant) => Some(grant),
             Nothing => None,
         })
@@ -219,19 +294,31 @@ pub(crate) fn needed<'a>(imports: impl IntoIterator<Item = &'a str>) -> Grants {
 /// Looks at every import before anything is linked.
 ///
 /// # Errors
-/// [`LoadError::WrongVersion`] for the contract itself, [`LoadError::UnknownImport`]
-/// for what no grant gives, [`LoadError::MissingGrants`] for the rest, all of it at once.
-pub(crate) fn check(plugin: &str, imports: &[String], grants: &Grants) -> Result<(), LoadError> {
+/// [`LoadError::WrongVersion`] for the contract itself, [`LoadError::OneAtATime`] for what
+/// belongs to one event, [`LoadError::UnknownImport`] for what no grant gives,
+/// [`LoadError::MissingGrants`] for the rest, all of it at once.
+pub(crate) fn check(
+    plugin: &str,
+    imports: &[String],
+    grants: &Grants,
+    events: AtATime,
+) -> Result<(), LoadError> {
     if let Some(wrong) = imports.iter().find_map(|import| wrong_version(import)) {
         return Err(wrong);
     }
-    let unknown: Vec<_> = imports.iter().filter(|i| offer(i).is_none()).cloned().collect();
+    let mut unknown: Vec<_> =
+        imports.iter().filter(|i| events.offer(i).is_none()).cloned().collect();
     if !unknown.is_empty() {
+        let alone = |import: &&String| AtATime::One.offer(import).is_some();
+        if unknown.iter().any(|import| alone(&import)) {
+            unknown.retain(|import| alone(&import));
+            return Err(LoadError::OneAtATime { imports: unknown });
+        }
         return Err(LoadError::UnknownImport { imports: unknown });
     }
     let missing: Vec<_> = imports
         .iter()
-        .filter_map(|import| match offer(import)?.2 {
+        .filter_map(|import| match events.offer(import)?.2 {
             Take(grant) if !allows(grants, grant) => Some((import.clone(), grant)),
             _ => None,
         })
@@ -259,25 +346,15 @@ fn lines(granted: &Grants, missing: &[(String, Grant)]) -> String {
     lines.join("` and `")
 }
 
-fn offer(import: &str) -> Option<&'static (&'static str, &'static str, Needs)> {
-    let (interface, version) = split(import);
-    let named = |offer: &str| match offer.strip_suffix('/') {
-        Some(package) => interface.split_once('/').is_some_and(|(p, _)| p == package),
-        None => interface == offer,
-    };
-    let fits = |serves: &str| serves == version || serves == series(version);
-    OFFERS.iter().find(|(name, serves, _)| named(name) && fits(serves))
-}
-
-/// The error for an import or export of our own package in a version not served.
+/// The error for an import or export of our own packages in a version not served.
 pub(crate) fn wrong_version(interface: &str) -> Option<LoadError> {
-    const PACKAGE: &str = "sandbar:events";
+    const PACKAGES: [&str; 2] = ["sandbar:events", "sandbar:events-async"];
     const SERVES: &str = "0.1";
     let (name, version) = split(interface);
     let (package, _) = name.split_once('/')?;
     let built_for = series(version);
-    (package == PACKAGE && built_for != SERVES).then(|| LoadError::WrongVersion {
-        package: PACKAGE.into(),
+    (PACKAGES.contains(&package) && built_for != SERVES).then(|| LoadError::WrongVersion {
+        package: package.into(),
         interface: interface.into(),
         newer: numbers(built_for) > numbers(SERVES),
         built_for: built_for.into(),
@@ -312,7 +389,19 @@ mod tests {
     fn refused(imports: &[&str], grants: &[Grant]) -> String {
         let imports: Vec<_> = imports.iter().map(ToString::to_string).collect();
         let grants = grants.iter().copied().collect();
-        check("router", &imports, &grants).unwrap_err().to_string()
+        check("router", &imports, &grants, AtATime::One).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn s3_what_belongs_to_one_event_is_not_offered_to_a_plugin_with_many_at_a_time() {
+        let imports = ["sandbar:events/state@0.1.1", "sandbar:events/context@0.1.1", "log"];
+        let grants = [Grant::State].into();
+        let refused = check("p", &imports.map(String::from), &grants, AtATime::Many).unwrap_err();
+        insta::assert_snapshot!(refused, @"imports sandbar:events/state@0.1.1, sandbar:events/context@0.1.1, which is not offered to a plugin that handles many events at a time, because it would not be certain for which of them it does what: build it without, or export sandbar:events/handler@0.1.1 instead");
+        let newer = ["wasi:clocks/system-clock@0.3.0".to_owned()];
+        assert!(check("p", &newer, &[Grant::Clocks].into(), AtATime::Many).is_ok());
+        let refused = check("p", &newer, &[Grant::Clocks].into(), AtATime::One).unwrap_err();
+        assert!(matches!(refused, LoadError::UnknownImport { .. }));
     }
 
     #[test]
@@ -358,14 +447,14 @@ mod tests {
             "wasi:config/store@0.2.0-rc.1",
             "wasi:io/poll@0.2.12",
         ];
-        assert!(check("p", &imports.map(String::from), &Grants::new()).is_ok());
-        assert!(needed(imports).is_empty());
+        assert!(check("p", &imports.map(String::from), &Grants::new(), AtATime::One).is_ok());
+        assert!(needed(imports, AtATime::One).is_empty());
     }
 
     #[test]
     fn s3_every_grant_is_needed_by_some_interface_and_has_its_own_name() {
         for grant in Grant::ALL {
-            assert!(OFFERS.iter().any(|(_, _, needs)| *needs == Take(grant)), "{grant}");
+            assert!(AtATime::One.offers().any(|(_, _, needs)| *needs == Take(grant)), "{grant}");
             assert_eq!(grant.as_str().parse().ok(), grant.setting().is_none().then_some(grant));
         }
         insta::assert_snapshot!("clock".parse::<Grant>().unwrap_err(), @r#""clock" is no capability that can be granted by name: use one of clocks, random, stdio, environment, wasi, state, publisher, metrics"#);

@@ -1,9 +1,11 @@
 //! Components that were built for other hosts, run unchanged. Which interface one exports
-//! is found out once, at load; calls only match.
+//! is found out once, at load; calls only match. Those that take many messages at a time are
+//! called as all plugins that do (`concurrent`).
 
 mod outbox;
 mod wasi_messaging;
 mod wasmcloud;
+pub(crate) mod wasmcloud_async;
 
 use std::collections::BTreeMap;
 
@@ -109,7 +111,13 @@ struct Said {
 
 impl Said {
     fn into_error(self, answers: &OnErrors) -> HandlerError {
-        let answer = answers.get(&self.case).copied().unwrap_or_else(|| self.case.usual());
+        let usual = self.case.usual();
+        self.answered(answers, usual)
+    }
+
+    /// With what is `usual` in its interface.
+    fn answered(self, answers: &OnErrors, usual: OnError) -> HandlerError {
+        let answer = answers.get(&self.case).copied().unwrap_or(usual);
         let verdict = match answer {
             OnError::Retry => Verdict::Retry { after: None },
             OnError::Reject => Verdict::Reject,

@@ -1,7 +1,7 @@
 //! `wasmcloud:messaging@0.2.0`. Its messages have a subject, a body and an address for
 //! replies: key, offset, attempt and CloudEvents attributes have no place in them.
 
-use sandbar_core::{Call, Outgoing};
+use sandbar_core::{Call, Event, Outgoing};
 use wasmtime::{
     Store,
     component::{HasData, Linker},
@@ -44,14 +44,28 @@ pub(super) async fn call(
     call: &Call,
 ) -> wasmtime::Result<Result<(), Said>> {
     let event = &call.event;
-    let reply_to = event.header(REPLY_TO).and_then(|header| header.value.as_deref());
     let message = BrokerMessage {
         subject: event.topic.to_string(),
         body: event.payload.as_deref().unwrap_or_default().to_vec(),
-        reply_to: reply_to.map(|value| String::from_utf8_lossy(value).into_owned()),
+        reply_to: reply_to(event),
     };
     let said = guest.call_handle_message(store, &message).await?;
     Ok(said.map_err(|message| Said { case: ForeignError::Other, message }))
+}
+
+/// Where a message says that replies go.
+pub(super) fn reply_to(event: &Event) -> Option<String> {
+    let value = event.header(REPLY_TO)?.value.as_deref()?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+/// The event that a message becomes.
+pub(super) fn output(subject: String, body: Vec<u8>, reply_to: Option<String>) -> Outgoing {
+    let output = Outgoing::new(subject, body);
+    match reply_to {
+        Some(reply_to) => output.with_header(REPLY_TO, reply_to),
+        None => output,
+    }
 }
 
 struct Messaging;
@@ -78,11 +92,7 @@ impl consumer::Host for Outbox {
     }
 
     fn publish(&mut self, message: BrokerMessage) -> wasmtime::Result<Result<(), String>> {
-        let mut output = Outgoing::new(message.subject, message.body);
-        if let Some(reply_to) = message.reply_to {
-            output = output.with_header(REPLY_TO, reply_to);
-        }
-        self.push(output)?;
+        self.push(output(message.subject, message.body, message.reply_to))?;
         Ok(Ok(()))
     }
 }

@@ -51,10 +51,10 @@ async fn a_file_that_is_too_large_is_not_even_read_through() {
 #[tokio::test]
 async fn components_without_a_handler_that_is_served() {
     let bench = Bench::new();
-    insta::assert_snapshot!(bench.refused(component("(component)")).await, @"the component exports no handler: it must export sandbar:events/handler@0.1.0 or sandbar:events/batch-handler@0.1.0 (or wasi:messaging/incoming-handler@0.2.0-draft, wasmcloud:messaging/handler@0.2.0), but exports nothing");
+    insta::assert_snapshot!(bench.refused(component("(component)")).await, @"the component exports no handler: it must export sandbar:events/handler@0.1.0, sandbar:events/batch-handler@0.1.0 or sandbar:events-async/handler@0.1.0 (or wasi:messaging/incoming-handler@0.2.0-draft, wasmcloud:messaging/handler@0.2.0 or @0.3.0), but exports nothing");
     let other = r#"(component (component $c) (instance $i (instantiate $c))
         (export "wasi:cli/run@0.2.0" (instance $i)))"#;
-    insta::assert_snapshot!(bench.refused(component(other)).await, @"the component exports no handler: it must export sandbar:events/handler@0.1.0 or sandbar:events/batch-handler@0.1.0 (or wasi:messaging/incoming-handler@0.2.0-draft, wasmcloud:messaging/handler@0.2.0), but exports wasi:cli/run@0.2.0");
+    insta::assert_snapshot!(bench.refused(component(other)).await, @"the component exports no handler: it must export sandbar:events/handler@0.1.0, sandbar:events/batch-handler@0.1.0 or sandbar:events-async/handler@0.1.0 (or wasi:messaging/incoming-handler@0.2.0-draft, wasmcloud:messaging/handler@0.2.0 or @0.3.0), but exports wasi:cli/run@0.2.0");
     let newer = other.replace("wasi:cli/run@0.2.0", "sandbar:events/handler@0.2.0");
     insta::assert_snapshot!(bench.refused(component(&newer)).await, @"built for sandbar:events 0.2, this host serves 0.1 (seen at sandbar:events/handler@0.2.0): rebuild the plugin or upgrade the host");
     let imports = r#"(component (import "sandbar:events/context@0.2.0" (instance)))"#;

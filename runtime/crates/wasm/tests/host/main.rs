@@ -11,6 +11,7 @@ mod beside;
 mod cache;
 mod chaos;
 mod compatibility;
+mod concurrent;
 mod foreign;
 mod grants;
 mod hostile;

@@ -28,6 +28,7 @@ use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
     p2::bindings::{LinkOptions, http as bindings, http::types::ErrorCode},
+    p3::bindings::http::{self as bindings3, types::ErrorCode as ErrorCode3},
 };
 
 pub use self::fake::{HttpRequest, HttpResponse, Respond};
@@ -65,9 +66,15 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     bindings::types::add_to_linker::<State, WasiHttp>(linker, &(&options).into(), State::http)
 }
 
+/// `wasi:http/client` of WASI 0.3.
+pub(crate) fn add_concurrent_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    bindings3::client::add_to_linker::<State, WasiHttp>(linker, State::http)?;
+    bindings3::types::add_to_linker::<State, WasiHttp>(linker, State::http)
+}
+
 /// Where the requests of one plugin go.
 #[derive(Debug, Clone)]
-pub(crate) enum Way {
+pub(crate) enum Gateway {
     Network(Arc<Outlet>),
     Fake(Arc<dyn Respond>),
 }
@@ -201,7 +208,7 @@ pub(crate) struct Http {
 }
 
 struct Hooks {
-    way: Option<Way>,
+    way: Option<Gateway>,
     /// Of the call in progress.
     deadline: Instant,
 }
@@ -214,7 +221,7 @@ const MOST_HEADERS: usize = 32 << 10;
 const BODY_PART: usize = 64 << 10;
 
 impl Http {
-    pub(crate) fn new(way: Option<Way>) -> Self {
+    pub(crate) fn new(way: Option<Gateway>) -> Self {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(MOST_HEADERS);
         Self { ctx, hooks: Hooks { way, deadline: Instant::now() } }
@@ -244,8 +251,8 @@ impl WasiHttpHooks for Hooks {
         let (way, deadline) = (self.way.clone(), self.deadline);
         Box::new(async move {
             let (response, connection) = match way {
-                Some(Way::Network(outlet)) => outlet.send(request, options, deadline).await?,
-                Some(Way::Fake(fake)) => fake::answer(fake, request, deadline).await?,
+                Some(Gateway::Network(outlet)) => outlet.send(request, options, deadline).await?,
+                Some(Gateway::Fake(fake)) => fake::answer(fake, request, deadline).await?,
                 None => return Err(Error::HttpRequestDenied),
             };
             Ok((response, Box::new(connection) as Box<_>))
@@ -279,6 +286,31 @@ impl WasiHttpHooks for Hooks {
             Some(rustls::Error::InvalidCertificate(_)) => ErrorCode::TlsCertificateError,
             _ => ErrorCode::TlsProtocolError,
         }
+    }
+
+    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode3 {
+        of_wasi3(self.p2_error_from_hyper(error))
+    }
+
+    fn p3_error_from_connect(&mut self, error: &io::Error) -> ErrorCode3 {
+        of_wasi3(self.p2_error_from_connect(error))
+    }
+
+    fn p3_error_from_tls(&mut self, error: &io::Error) -> ErrorCode3 {
+        of_wasi3(self.p2_error_from_tls(error))
+    }
+}
+
+/// The same code in WASI 0.3, of those that are given above.
+fn of_wasi3(code: ErrorCode) -> ErrorCode3 {
+    match code {
+        ErrorCode::ConnectionTerminated => ErrorCode3::ConnectionTerminated,
+        ErrorCode::ConnectionRefused => ErrorCode3::ConnectionRefused,
+        ErrorCode::ConnectionTimeout => ErrorCode3::ConnectionTimeout,
+        ErrorCode::DestinationUnavailable => ErrorCode3::DestinationUnavailable,
+        ErrorCode::TlsCertificateError => ErrorCode3::TlsCertificateError,
+        ErrorCode::TlsProtocolError => ErrorCode3::TlsProtocolError,
+        _ => ErrorCode3::HttpProtocolError,
     }
 }
 
