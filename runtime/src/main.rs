@@ -7,10 +7,6 @@ use std::{io, process::ExitCode};
 use clap::Parser as _;
 use commands::{Cli, Failed, execute, print_error};
 
-/// Compiling takes much memory for a moment, on many threads: glibc's allocator keeps it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// 0: done. 1: failed, and standard error says why. 2: the command line is wrong (clap).
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use sandbar_core::{Connection, SourceError, SourceStats, StateStore};
 use sandbar_pipeline::{self as pipeline, PipelineMetrics, SubscriptionStats};
 use sandbar_wasm::Host;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -54,11 +54,16 @@ pub struct Supervisor {
     abort: CancellationToken,
 }
 
+/// Files that are read and compiled at once.
+const LOADS: usize = 8;
+
 /// What all plugins share.
 struct Shared {
     config: Arc<Config>,
     connections: Arc<Connections>,
     host: Arc<Host>,
+    /// Turns at reading and compiling files: each takes a thread and memory.
+    loading: Arc<Semaphore>,
     groups: Groups,
     side_store: SideStore,
     couriers: Couriers,
@@ -114,8 +119,17 @@ impl Supervisor {
     ) -> Self {
         let side_store = SideStore::new(config.marks.clone());
         let (groups, couriers, members) = Default::default();
-        let shared =
-            Shared { config, connections, host, groups, side_store, couriers, metrics, members };
+        let shared = Shared {
+            config,
+            connections,
+            host,
+            loading: Arc::new(Semaphore::new(LOADS)),
+            groups,
+            side_store,
+            couriers,
+            metrics,
+            members,
+        };
         let shared = Arc::new(shared);
         let (tasks, drain, abort): (TaskTracker, CancellationToken, CancellationToken) =
             Default::default();

@@ -257,7 +257,8 @@ fn redriven_through(broker: &str, settings: &str) -> Result<()> {
     let runtime = Runtime::start(path)?;
     let mut redrive = Runtime::begin(path, &["dlq", "redrive", &name, "--rate", "100"])?;
     let outputs = |runtime: &Runtime| -> Result<Vec<(String, usize)>> {
-        let outputs = runtime.get_lines(&format!("/api/topics/{input}.out/events?connection=local"))?;
+        let outputs =
+            runtime.get_lines(&format!("/api/topics/{input}.out/events?connection=local"))?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         outputs.iter().map(|o| Ok((text(&o["key"]), text(&o["payload"]).parse()?))).collect()
     };

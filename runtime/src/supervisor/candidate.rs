@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sandbar_wasm::Generation;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Shared, Version, plugin::Counters, running, setback::Setback};
 use crate::{
@@ -53,6 +53,7 @@ impl Candidate {
         name: &str,
         file: &PluginFile,
         found: Found,
+        turn: Option<OwnedSemaphorePermit>,
         counters: &Counters,
     ) -> Result<Option<Self>, Setback> {
         let Shared { config, host, .. } = shared;
@@ -62,6 +63,8 @@ impl Candidate {
             return Ok(None);
         }
         let inspection = host.inspect(wasm.clone()).await?;
+        // it is compiled; its `init` may take long and must not keep others waiting
+        drop(turn);
         let declared = match &inspection.description {
             Some(description) => Declared::new(name, description)?,
             None => Declared::default(),

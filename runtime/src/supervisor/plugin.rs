@@ -135,6 +135,8 @@ impl Plugin {
         if !plugin_file::is_valid_name(&self.name) {
             return Err(Setback::bad_name(&self.name));
         }
+        // never closed; were it, the file would merely be read at once
+        let turn = self.shared.loading.clone().acquire_owned().await.ok();
         let found = candidate::read(file.clone()).await?;
         if self.seen.as_ref() == Some(&found.fingerprint) {
             return Ok(());
@@ -147,7 +149,7 @@ impl Plugin {
             self.status.send_modify(Status::accepted);
             return Ok(());
         }
-        match Candidate::load(&self.shared, &self.name, file, found, &self.counters).await? {
+        match Candidate::load(&self.shared, &self.name, file, found, turn, &self.counters).await? {
             Some(candidate) => self.put_into_service(candidate).await,
             None => {
                 self.disable().await;

@@ -68,9 +68,8 @@ fn command(request: &BuildRequest) -> Command {
         .arg(if request.examples { "--examples" } else { "--lib" });
     if request.profile != UNOPTIMISED {
         // joined with the flags of the author's own configuration; RUSTFLAGS goes before both
-        let flags = format!(
-            "target.{TARGET}.rustflags=[\"-C\", \"link-arg=-zstack-size={STACK}\"]"
-        );
+        let flags =
+            format!("target.{TARGET}.rustflags=[\"-C\", \"link-arg=-zstack-size={STACK}\"]");
         cargo.args(["--config", &flags]);
     }
     for package in &request.packages {
