@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,8 +106,15 @@ def _renamed(wit: Path, to: Path) -> Path:
     for file in wit.rglob("*.wit"):
         copy = to / file.relative_to(wit)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(file.read_bytes().replace(_WASI, _RENAMED))
+        copy.write_bytes(_CLOCK_FUNCTION.sub(b"", file.read_bytes()).replace(_WASI, _RENAMED))
     return to
+
+
+#: HTTP mentions the clock's types, and a component imports all of an interface: without its
+#: functions it needs no grant for it.
+_CLOCK_FUNCTION = re.compile(
+    rb"  @since\(version = [0-9.]+\)\n  (?:now|resolution|subscribe-[a-z]+): func\([^;]*;\n"
+)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
