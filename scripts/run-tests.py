@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-JOBS = int(os.environ.get("JOBS") or 3)
+JOBS = int(os.environ.get("JOBS") or 2)
 # Packages that use the brokers which scripts/test.sh has started.
 BROKERS = ("runtime/crates/broker-", "examples/demo", "tests.")
 # Those that stop and kill the broker of their package go before and after all others that use one.
