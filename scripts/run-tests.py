@@ -68,8 +68,8 @@ def main():
     if not tests:
         sys.exit("no test executables: cargo has said why")
     # executables of procedural macros are linked with the compiler's own libraries
-    root = subprocess.run(["rustc", "--print", "sysroot"], check=True, capture_output=True, text=True)
-    paths = [f"{root.stdout.strip()}/lib", os.environ.get("LD_LIBRARY_PATH")]
+    libraries = subprocess.check_output(["rustc", "--print", "target-libdir"], text=True).strip()
+    paths = [libraries, os.environ.get("LD_LIBRARY_PATH")]
     os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
 
     alone = len(tests) == 1
