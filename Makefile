@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all set-up themselves; see README.md.
-.PHONY: demo test sim chaos chaos-binaries storm languages bench lint fmt guests build clean
+.PHONY: demo test bridge sim chaos chaos-binaries storm languages bench lint fmt guests build clean
 
 CARGO ?= cargo
 MINUTES ?= 3
