@@ -64,6 +64,9 @@ const CONTROLLED: &[(&str, &str)] = &[
     ("transactional.id", "it is derived from the subscription"),
 ];
 
+/// Events that librdkafka fetches ahead for each partition, at least; fewer where they are large.
+const QUEUE_MIN: usize = 20_000;
+
 /// The configuration, checked, and the client configurations made of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -122,7 +125,11 @@ impl Settings {
         self.default(&mut client, "topic.metadata.refresh.interval.ms", "10000");
         // the brokers' own topics match no subscription, whatever its pattern
         self.default(&mut client, "topic.blacklist", "^__");
-        let prefetch = spec.prefetch.clamp(1, 1_000_000);
+        // A partition whose queue is full is left out of the next fetch. Where all others have
+        // nothing new (the inbox, mostly), the broker keeps that fetch as long as it may, and
+        // librdkafka asks for nothing else meanwhile: the time is short, and the queues last.
+        self.default(&mut client, "fetch.wait.max.ms", "100");
+        let prefetch = spec.prefetch.clamp(QUEUE_MIN, 1_000_000);
         self.default(&mut client, "queued.min.messages", &prefetch.to_string());
         self.default(&mut client, "queued.max.messages.kbytes", "8192");
         // by default a full queue that was emptied waits up to a second for its next fetch
