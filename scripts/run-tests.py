@@ -9,6 +9,7 @@ once, of those that use brokers and of the others.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ JOBS = int(os.environ.get("JOBS") or 2)
 BROKERS = ("runtime/crates/broker-", "examples/demo", "tests.")
 # Those that stop and kill the broker of their package go before and after all others that use one.
 STAGES = {"conformance": 0, "restart": 2}
+# Lines of the reasons of a failure that are said again at the end.
+SAID = 40
 # Longest first, of those that use no broker.
 LONG = ("languages", "reach", "host")
 
@@ -39,6 +42,7 @@ class Test:
         self.rank = name not in LONG
 
     def run(self, alone):
+        """None where it passed; otherwise what to say of it at the end."""
         began = time.monotonic()
         output = None if alone else subprocess.PIPE
         end = subprocess.run(
@@ -53,7 +57,20 @@ class Test:
             print(f"\n== {self.title}: {time.monotonic() - began:.1f} s", flush=True)
             sys.stdout.buffer.write(end.stdout or b"")
             sys.stdout.buffer.flush()
-        return None if end.returncode == 0 else self.title
+        return None if end.returncode == 0 else Failure(self.title, end.stdout or b"")
+
+
+class Failure:
+    def __init__(self, title, output):
+        self.title = title
+        lines = output.decode(errors="replace").splitlines()
+        self.tests = [line for line in lines if re.match(r"test .*FAILED", line)]
+        # the message lies below `panicked at`; what a test returned, behind `Error:`
+        says = [n for n, line in enumerate(lines) if re.search(r"panicked at|^Error:", line)]
+        self.reasons = [line for n in says for line in lines[n : n + 4] if "backtrace" not in line]
+
+    def __str__(self):
+        return "\n".join([f"== {self.title}", *self.tests, *self.reasons[:SAID]])
 
 
 def selected(messages):
@@ -79,10 +96,12 @@ def main():
         for stage in (0, 1, 2):
             with ThreadPoolExecutor(JOBS) as pool:
                 ends += [pool.submit(t.run, alone) for t in tests if t.stage == stage]
-    failed = [title for title in (end.result() for end in ends) if title]
-    print(f"\n{len(tests) - len(failed)} of {len(tests)} test executables passed")
+    failed = [failure for failure in (end.result() for end in ends) if failure]
     if failed:
-        sys.exit("FAILED: " + ", ".join(failed))
+        print("\nfailures again, in short:\n", *failed, sep="\n")
+    print(f"\n{len(tests) - len(failed)} of {len(tests)} test executables passed", flush=True)
+    if failed:
+        sys.exit("FAILED: " + ", ".join(failure.title for failure in failed))
 
 
 main()
