@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use anyhow::Result;
 use bytes::Bytes;
 use sandbar_test::{Bench, BenchConfig, Loaded};
-use sandbar_wasm::{Grant, Inspection, LoadError, LoadSpec, SecretValue};
+use sandbar_wasm::{Examined, Grant, Inspection, LoadError, LoadSpec, SecretValue};
 
 use super::{Answer, Case, Settings, Step, http::Fakes};
 
@@ -13,8 +13,7 @@ use super::{Answer, Case, Settings, Step, http::Fakes};
 pub struct Runner {
     bench: Bench,
     name: String,
-    wasm: Bytes,
-    inspection: Inspection,
+    plugin: Examined,
 }
 
 /// What came of a case.
@@ -33,13 +32,13 @@ impl Runner {
     /// Where the file is no plugin, or the engine does not start.
     pub async fn new(name: &str, wasm: Bytes, cache: Option<PathBuf>) -> Result<Self> {
         let bench = Bench::new(BenchConfig { cache, time: Some(std::time::Duration::ZERO) })?;
-        let inspection = bench.inspect(wasm.clone()).await?;
-        Ok(Self { bench, name: name.to_owned(), wasm, inspection })
+        let plugin = bench.examine(wasm).await?;
+        Ok(Self { bench, name: name.to_owned(), plugin })
     }
 
     /// What is known of the plugin's file.
     pub fn inspection(&self) -> &Inspection {
-        &self.inspection
+        self.plugin.inspection()
     }
 
     /// Runs a case in an instance of its own.
@@ -62,7 +61,7 @@ impl Runner {
     /// Why the plugin does not start.
     pub async fn start(&self, settings: &Settings) -> Result<Session<'_>, LoadError> {
         self.bench.set_time(settings.time);
-        let needed = || -> BTreeSet<Grant> { self.inspection.grants.clone() };
+        let needed = || -> BTreeSet<Grant> { self.inspection().grants.clone() };
         let mut grants = settings.grants.clone().unwrap_or_else(needed);
         if !settings.http.is_empty() {
             grants.insert(Grant::Http);
@@ -80,7 +79,7 @@ impl Runner {
             config: settings.config.clone(),
             ..LoadSpec::new(&self.name)
         };
-        let mut plugin = self.bench.load(self.wasm.clone(), spec).await?;
+        let mut plugin = self.bench.load(self.plugin.clone(), spec).await?;
         if let Some(topics) = &settings.publish {
             plugin.allow(topics.clone());
         }

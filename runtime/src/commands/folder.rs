@@ -10,7 +10,7 @@ use sandbar::{
 };
 use sandbar_pipeline::Environment;
 use sandbar_store::{Log, LogConfig};
-use sandbar_wasm::{Grant, Host, HostConfig, Inspection, LoadSpec, StateSource};
+use sandbar_wasm::{Examined, Grant, Host, HostConfig, LoadSpec, StateSource};
 use std::sync::Arc;
 
 /// The plugins of a folder, by name.
@@ -41,7 +41,7 @@ pub fn host(config: &Config) -> Result<Arc<Host>> {
 
 /// What is known of a plugin without running it.
 pub struct Known {
-    pub inspection: Inspection,
+    pub plugin: Examined,
     /// Its complete settings, or why there are none.
     pub config: Result<PluginConfig, ConfigError>,
 }
@@ -57,31 +57,31 @@ pub async fn inspect(
     wasm: Bytes,
     sidecar: Option<&SidecarFile>,
 ) -> Result<Known> {
-    let inspection = host.inspect(wasm).await?;
-    let declared = match &inspection.description {
+    let plugin = host.examine(wasm).await?;
+    let declared = match &plugin.inspection().description {
         Some(description) => Declared::new(name, description),
         None => Ok(Declared::default()),
     };
     let config = declared.and_then(|declared| config.plugin(name, &declared, sidecar));
-    Ok(Known { inspection, config })
+    Ok(Known { plugin, config })
 }
 
 /// Loads the plugin as `sandbar run` would, its `init` included.
 ///
 /// # Errors
 /// Where it does not load with what it is granted.
-pub async fn load(host: &Arc<Host>, plugin: &PluginConfig, wasm: Bytes) -> Result<()> {
+pub async fn load(host: &Host, plugin: Examined, config: &PluginConfig) -> Result<()> {
     // whatever its `init` remembers is forgotten
     let nowhere = Log::in_memory(LogConfig::default())?;
     let state = StateSource {
         store: Arc::new(nowhere),
-        group: plugin.group.clone(),
+        group: config.group.clone(),
         now_ms: Environment::default().wall_ms,
     };
     let spec = LoadSpec {
-        state: plugin.grants.contains(&Grant::State).then_some(state),
-        ..plugin.load_spec()?
+        state: config.grants.contains(&Grant::State).then_some(state),
+        ..config.load_spec()?
     };
-    host.load(wasm, spec).await?;
+    host.load_examined(plugin, spec).await?;
     Ok(())
 }

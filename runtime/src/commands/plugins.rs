@@ -199,7 +199,7 @@ async fn inspect(args: &InspectArgs, global: &Global) -> Result<()> {
         }),
         Err(e) => json!({ "error": e.to_string() }),
     };
-    let inspection = &known.inspection;
+    let inspection = known.plugin.inspection();
     let missing = known.config.as_ref().map(|c| inspection.missing(&c.grants)).unwrap_or_default();
     let mut shown = serde_json::to_value(inspection)?;
     shown["name"] = name.clone().into();

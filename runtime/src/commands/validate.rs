@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Failed, Global, connect, folder,
+    Failed, Global, connect,
+    folder::{self, Known},
     output::{Output, config_error_json, config_error_text},
 };
 
@@ -137,15 +138,16 @@ async fn check(
     if !config.is_enabled(name, sidecar.as_ref()) {
         return Ok(None);
     }
-    let known =
-        folder::inspect(host, config, name, contents.wasm.clone(), sidecar.as_ref()).await?;
-    report.version = known.inspection.description.map(|d| d.version);
-    let plugin = known.config?;
-    report.connection = Some(plugin.connection.clone());
-    report.topics.clone_from(&plugin.topics);
-    report.publish.clone_from(&plugin.publish);
-    folder::load(host, &plugin, contents.wasm).await?;
-    Ok(Some(plugin))
+    let Known { plugin, config } =
+        folder::inspect(host, config, name, contents.wasm, sidecar.as_ref()).await?;
+    let description = plugin.inspection().description.as_ref();
+    report.version = description.map(|d| d.version.clone());
+    let config = config?;
+    report.connection = Some(config.connection.clone());
+    report.topics.clone_from(&config.topics);
+    report.publish.clone_from(&config.publish);
+    folder::load(host, plugin, &config).await?;
+    Ok(Some(config))
 }
 
 impl PluginReport {

@@ -62,17 +62,17 @@ impl Candidate {
         if !config.is_enabled(name, sidecar.as_ref()) {
             return Ok(None);
         }
-        let inspection = host.inspect(wasm.clone()).await?;
+        let size = wasm.len();
+        let examined = host.examine(wasm).await?;
         // it is compiled; its `init` may take long and must not keep others waiting
         drop(turn);
-        let declared = match &inspection.description {
+        let declared = match &examined.inspection().description {
             Some(description) => Declared::new(name, description)?,
             None => Declared::default(),
         };
         let config = Arc::new(config.plugin(name, &declared, sidecar.as_ref())?);
-        let size = wasm.len();
         let spec = running::load_spec(shared, &config, counters).await?;
-        let generation = host.load(wasm, spec).await?;
+        let generation = host.load_examined(examined, spec).await?;
         let version = Version::new(&generation, size, begun.elapsed());
         Ok(Some(Self { generation, config, version, fingerprint }))
     }

@@ -7,8 +7,8 @@ use sandbar_core::HandlerError;
 use wasmtime::component::{InstancePre, Linker};
 
 use crate::{
-    Concurrent, Generation, HandlerKind, HostError, HostStats, Inspection, LoadError, LoadSpec,
-    LogSink, ManualClock, TracingLog,
+    Concurrent, Examined, Generation, HandlerKind, HostError, HostStats, Inspection, LoadError,
+    LoadSpec, LogSink, ManualClock, TracingLog,
     bindings::exports::sandbar::events::{batch_handler, handler, lifecycle, packed_handler},
     cache::Cache,
     capability::{
@@ -24,7 +24,7 @@ use crate::{
     foreign,
     generation::{Pooled, Way},
     instance::{Entry, Indices, Instance, Stillborn, Template},
-    load::{self, Candidate, exports_interface},
+    load::{self, exports_interface},
     share::Cores,
     state::{Direct, Facts, State},
 };
@@ -121,29 +121,45 @@ impl Host {
     ///
     /// # Errors
     /// [`LoadError`] for a file that could not be loaded with any grants.
-    pub async fn inspect(&self, wasm: Bytes) -> Result<Inspection, LoadError> {
-        let Candidate { inspection, wants, .. } = self.examine(wasm).await?;
-        capability::check("", &wants, &inspection.grants, inspection.handler.at_a_time())?;
-        Ok(inspection)
+    pub async fn examine(&self, wasm: Bytes) -> Result<Examined, LoadError> {
+        let examined = self.compile(wasm).await?;
+        let Examined { wants, inspection, .. } = &examined;
+        capability::check("", wants, &inspection.grants, inspection.handler.at_a_time())?;
+        Ok(examined)
     }
 
-    /// Compiles (or takes from the cache), links with what is granted, and tries: a
-    /// generation that is returned has described itself and has one warm instance
-    /// whose `init` went well. Nothing else is touched, so after an error whatever
-    /// served before goes on serving (contract H3).
+    /// What is known of a plugin that is not to be loaded: as [`examine`](Self::examine).
+    ///
+    /// # Errors
+    /// [`LoadError`] for a file that could not be loaded with any grants.
+    pub async fn inspect(&self, wasm: Bytes) -> Result<Inspection, LoadError> {
+        Ok(self.examine(wasm).await?.inspection)
+    }
+
+    /// Compiles (or takes from the cache), and [loads](Self::load_examined).
     ///
     /// # Errors
     /// [`LoadError`], which says what is wrong, where, and what to do.
-    pub async fn load(
-        self: &Arc<Self>,
-        wasm: Bytes,
+    pub async fn load(&self, wasm: Bytes, spec: LoadSpec) -> Result<Arc<Generation>, LoadError> {
+        let examined = self.compile(wasm).await?;
+        self.load_examined(examined, spec).await
+    }
+
+    /// Links with what is granted, and tries: a generation that is returned has described
+    /// itself and has one warm instance whose `init` went well. Nothing else is touched, so
+    /// after an error whatever served before goes on serving (contract H3).
+    ///
+    /// # Errors
+    /// [`LoadError`], which says what is wrong, where, and what to do.
+    pub async fn load_examined(
+        &self,
+        mut candidate: Examined,
         spec: LoadSpec,
     ) -> Result<Arc<Generation>, LoadError> {
         if spec.limits.memory > self.config.max_memory {
             let (asked, max) = (spec.limits.memory, self.config.max_memory);
             return Err(LoadError::MemoryLimit { asked, max });
         }
-        let mut candidate = self.examine(wasm).await?;
         let Inspection { handler, imports, exports, .. } = &mut candidate.inspection;
         let kind = load::handler_kind(imports, exports, spec.packed_frames)?;
         *handler = kind;
@@ -175,7 +191,7 @@ impl Host {
     /// One event at a time in each of several instances.
     async fn pooled(
         &self,
-        candidate: &Candidate,
+        candidate: &Examined,
         spec: LoadSpec,
         grants: Grants,
         entry: impl FnOnce(&InstancePre<State>) -> wasmtime::Result<Indices>,
@@ -192,7 +208,7 @@ impl Host {
     /// Many events at a time in one instance.
     async fn shared(
         &self,
-        candidate: &Candidate,
+        candidate: &Examined,
         spec: LoadSpec,
         grants: Grants,
         kind: Concurrent,
@@ -206,7 +222,7 @@ impl Host {
         Ok((facts, Way::Shared(Shared::new(template, concurrency, isolation, first))))
     }
 
-    async fn examine(&self, wasm: Bytes) -> Result<Candidate, LoadError> {
+    async fn compile(&self, wasm: Bytes) -> Result<Examined, LoadError> {
         let (engines, cache) = (Arc::clone(&self.engines), self.cache.clone());
         let max_size = self.config.max_file_size;
         let examine = move || {
@@ -226,7 +242,7 @@ impl Host {
 
     fn link<E>(
         &self,
-        candidate: &Candidate,
+        candidate: &Examined,
         spec: LoadSpec,
         grants: Grants,
         entry: impl FnOnce(&InstancePre<State>) -> wasmtime::Result<E>,

@@ -67,6 +67,6 @@ pub use foreign::{Foreign, ForeignError, OnError, OnErrors};
 pub use generation::Generation;
 pub use host::{Host, HostConfig};
 pub use limits::Limits;
-pub use load::{HandlerKind, Inspection, Isolation, LoadSpec};
+pub use load::{Examined, HandlerKind, Inspection, Isolation, LoadSpec};
 pub use slot::HandlerSlot;
 pub use stats::{HostStats, PluginStats};

@@ -186,12 +186,26 @@ fn milliseconds<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S
     to.serialize_f64(time.as_secs_f64() * 1000.0)
 }
 
-/// A compiled component and what is known of it.
-pub(crate) struct Candidate {
+/// A plugin file that was compiled, and asked what it is. It can be loaded any number of times.
+#[derive(Clone)]
+pub struct Examined {
     pub(crate) component: Component,
     /// Imports that are more than names of types, which alone give nothing.
     pub(crate) wants: Vec<String>,
     pub(crate) inspection: Inspection,
+}
+
+impl Examined {
+    /// What is known of it.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+}
+
+impl fmt::Debug for Examined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Examined").field("inspection", &self.inspection).finish_non_exhaustive()
+    }
 }
 
 /// What a file is that could be a plugin's: whether it takes many events at a time.
@@ -208,7 +222,7 @@ pub(crate) fn examine(
     engine: &Engine,
     cache: Option<&Cache>,
     wasm: &[u8],
-) -> Result<Candidate, LoadError> {
+) -> Result<Examined, LoadError> {
     let digest = blake3::hash(wasm);
     let began = Instant::now();
     let (component, cached) = compile(engine, cache, wasm, &digest)?;
@@ -235,7 +249,7 @@ pub(crate) fn examine(
         compile_time,
         cached,
     };
-    Ok(Candidate { component, wants, inspection })
+    Ok(Examined { component, wants, inspection })
 }
 
 /// Whether an import is there for names of types only, such as the clock's `duration`

@@ -16,7 +16,7 @@ use sandbar_core::{
 };
 use sandbar_pipeline::{Environment, check_topic, topic_matches};
 use sandbar_wasm::{
-    Description, Generation, Grant, Host, HostConfig, Inspection, LoadError, LoadSpec, ManualClock,
+    Description, Examined, Generation, Grant, Host, HostConfig, LoadError, LoadSpec, ManualClock,
     StateSource,
 };
 
@@ -62,20 +62,20 @@ impl Bench {
         Ok(Self { host: Host::new(config)?, lines, clock })
     }
 
-    /// Looks at a plugin without granting it anything.
+    /// Compiles a plugin and asks it what it is, without granting it anything.
     ///
     /// # Errors
     /// [`LoadError`] for a file that could not be loaded with any grants.
-    pub async fn inspect(&self, wasm: Bytes) -> Result<Inspection, LoadError> {
-        self.host.inspect(wasm).await
+    pub async fn examine(&self, wasm: Bytes) -> Result<Examined, LoadError> {
+        self.host.examine(wasm).await
     }
 
-    /// Compiles, links, describes and initialises a plugin, as in production. Where `spec` says
-    /// nothing of state and publisher, it remembers in memory, and what it publishes is kept.
+    /// Links and initialises a plugin, as in production. Where `spec` says nothing of state and
+    /// publisher, it remembers in memory, and what it publishes is kept.
     ///
     /// # Errors
     /// [`LoadError`], which says what is wrong, where, and what to do.
-    pub async fn load(&self, wasm: Bytes, mut spec: LoadSpec) -> Result<Loaded, LoadError> {
+    pub async fn load(&self, plugin: Examined, mut spec: LoadSpec) -> Result<Loaded, LoadError> {
         let name = spec.name.clone();
         let published = Arc::new(Published::default());
         if spec.state.is_none() {
@@ -84,7 +84,7 @@ impl Bench {
         }
         let state = spec.state.clone();
         spec.publisher.get_or_insert_with(|| published.clone());
-        let generation = self.host.load(wasm, spec).await?;
+        let generation = self.host.load_examined(plugin, spec).await?;
         let said = generation.description().map(|d| d.publishes.clone()).unwrap_or_default();
         published.allow(said);
         Ok(Loaded { bench: self.clone(), name, generation, published, state })

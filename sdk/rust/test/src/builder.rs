@@ -186,11 +186,10 @@ impl Builder {
             .await
             .with_context(|| format!("cannot read {}", self.path.display()))?;
         let cannot_load = || format!("cannot load {}", self.path.display());
+        let examined = bench.examine(wasm.into()).await.with_context(cannot_load)?;
         let publisher: Option<Arc<dyn Publisher>> = match self.grants.contains(&Grant::Publisher) {
             true => {
-                // what it may publish to is known once it has said so
-                let known = bench.inspect(wasm.clone().into()).await.with_context(cannot_load)?;
-                let allow = self.allow(known.description.as_ref());
+                let allow = self.allow(examined.inspection().description.as_ref());
                 let outputs = Outputs::single(CONNECTION, bus.sink());
                 Some(Arc::new(DirectPublisher::new(outputs, allow, stats.clone())))
             }
@@ -210,7 +209,7 @@ impl Builder {
             concurrency: SubscriptionConfig::new(&*name, CONNECTION).concurrency,
             ..LoadSpec::new(&name)
         };
-        let plugin = bench.load(wasm.into(), spec.clone()).await.with_context(cannot_load)?;
+        let plugin = bench.load(examined, spec.clone()).await.with_context(cannot_load)?;
         let subscription = self.subscription(&name, plugin.description())?;
         let parts = Parts { bench, spec, plugin, bus, stats, subscription };
         TestHost::start(&self, parts).await

@@ -137,11 +137,10 @@ impl TestHost {
         let wasm = tokio::fs::read(path)
             .await
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let plugin = self
-            .bench
-            .load(wasm.into(), self.spec.clone())
-            .await
-            .with_context(|| format!("cannot load {}", path.display()))?;
+        let cannot_load = || format!("cannot load {}", path.display());
+        let examined = self.bench.examine(wasm.into()).await.with_context(cannot_load)?;
+        let plugin =
+            self.bench.load(examined, self.spec.clone()).await.with_context(cannot_load)?;
         drop(self.slot.swap(plugin.generation().clone()));
         Ok(())
     }

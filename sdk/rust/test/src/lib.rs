@@ -42,7 +42,7 @@ pub use sandbar_pipeline::{
     DeadLetter as DeadLetterInfo, OnExhausted, Ordering, RetryPolicy, StatsSnapshot,
 };
 pub use sandbar_wasm::{
-    AllowedHost, Description, Grant, HostPattern, HttpAccess, HttpRequest, HttpResponse,
+    AllowedHost, Description, Examined, Grant, HostPattern, HttpAccess, HttpRequest, HttpResponse,
     Inspection, Limits, LoadSpec, LogLevel, Respond,
 };
 
