@@ -126,19 +126,8 @@ impl Slot {
     fn settle(&self, settlements: &[Settlement]) -> Result<(), SourceError> {
         self.check()?;
         // all or nothing: look before the first one counts
-        for settlement in settlements {
-            if let Disposition::Done { effects, .. } = &settlement.disposition
-                && !effects.is_empty()
-            {
-                return Err(SourceError::Rejected {
-                    token: settlement.token,
-                    reason: format!(
-                        "{} cannot write outputs together with its position: publish them first",
-                        self.id
-                    ),
-                });
-            }
-        }
+        Settlement::without_effects(settlements, &self.id)?;
+        Settlement::without_state(settlements, &self.id)?;
         // a released record simply stays unfinished: whoever reads from the position gets it again
         let done = settlements.iter().filter(|s| matches!(s.disposition, Disposition::Done { .. }));
         self.finish(done.map(|s| s.token))

@@ -64,6 +64,7 @@ impl Transactions {
         settlements: &[Settlement],
     ) -> Result<(), SourceError> {
         slot.check()?;
+        Settlement::without_state(settlements, &slot.id)?;
         // a released record simply stays unfinished: whoever reads from the position gets it again
         let done = settlements.iter().filter_map(|s| match &s.disposition {
             Disposition::Done { effects, .. } => Some((s.token, effects.clone())),

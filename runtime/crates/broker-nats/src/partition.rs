@@ -261,20 +261,8 @@ impl Slot {
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<(), SourceError> {
-        for settlement in settlements {
-            if let Disposition::Done { effects, .. } = &settlement.disposition
-                && !effects.is_empty()
-            {
-                return Err(SourceError::Rejected {
-                    token: settlement.token,
-                    reason: format!(
-                        "{} cannot write outputs together with its acknowledgement: publish them \
-                         first",
-                        self.id
-                    ),
-                });
-            }
-        }
+        Settlement::without_effects(settlements, &self.id)?;
+        Settlement::without_state(settlements, &self.id)?;
         // what is said while the server is away may be lost
         let client = self.link.client().await?;
         let answers: Vec<(Subject, Bytes)> = {

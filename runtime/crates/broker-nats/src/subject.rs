@@ -73,20 +73,15 @@ impl Partition for CorePartition {
     }
 
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {
+        Settlement::without_effects(settlements, &self.id)?;
+        Settlement::without_state(settlements, &self.id)?;
         for settlement in settlements {
-            match &settlement.disposition {
-                Disposition::Done { effects, .. } if !effects.is_empty() => {
-                    return Err(SourceError::Rejected {
-                        token: settlement.token,
-                        reason: format!("{} settles nothing: publish outputs first", self.id),
-                    });
-                }
-                Disposition::Done { .. } => {}
-                Disposition::Release { .. } => tracing::warn!(
+            if let Disposition::Release { .. } = settlement.disposition {
+                tracing::warn!(
                     partition = %self.id,
                     position = settlement.token.0,
                     "lost: core NATS does not deliver again (`at-most-once`)"
-                ),
+                );
             }
         }
         Ok(())

@@ -169,19 +169,8 @@ impl Partition for RabbitPartition {
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {
         self.check()?;
         // all or nothing: look before the first one counts
-        for settlement in settlements {
-            if let Disposition::Done { effects, .. } = &settlement.disposition
-                && !effects.is_empty()
-            {
-                return Err(SourceError::Rejected {
-                    token: settlement.token,
-                    reason: format!(
-                        "{} cannot write outputs together with an acknowledgement: publish them first",
-                        self.id
-                    ),
-                });
-            }
-        }
+        Settlement::without_effects(settlements, &self.id)?;
+        Settlement::without_state(settlements, &self.id)?;
         let (mut done, mut released) = (BTreeSet::new(), BTreeSet::new());
         let is_ordered = self.settings.config.exclusive;
         for Settlement { token: AckToken(tag), disposition } in settlements {

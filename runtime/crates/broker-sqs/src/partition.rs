@@ -119,19 +119,8 @@ impl Slot {
             return Err(self.fenced(reason));
         }
         // all or nothing: look before the first one counts
-        for Settlement { token, disposition } in settlements {
-            if let Disposition::Done { effects, .. } = disposition
-                && !effects.is_empty()
-            {
-                return Err(SourceError::Rejected {
-                    token: *token,
-                    reason: format!(
-                        "{} cannot write outputs together with its position: publish them first",
-                        self.id
-                    ),
-                });
-            }
-        }
+        Settlement::without_effects(settlements, &self.id)?;
+        Settlement::without_state(settlements, &self.id)?;
         let mut releases = Vec::new();
         for Settlement { token, disposition } in settlements {
             match disposition {

@@ -311,9 +311,9 @@ pub trait Partition: Send {
     ///
     /// # Errors
     /// [`SourceError::Unavailable`]: try again. [`SourceError::Rejected`]: one of the
-    /// effects can never be written. [`SourceError::Stale`]: one was handled on a state
-    /// that has changed. [`SourceError::Fenced`]: nothing of this partition
-    /// can be settled any more.
+    /// effects can never be written, or effects or changes of state are not promised.
+    /// [`SourceError::Stale`]: one was handled on a state that has changed.
+    /// [`SourceError::Fenced`]: nothing of this partition can be settled any more.
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError>;
 }
 
@@ -323,10 +323,10 @@ pub enum SourceError {
     /// The broker is away or busy; the same call may work later.
     #[error("{0}")]
     Unavailable(String),
-    /// Settling `token` failed for good because of its own effects.
+    /// Settling `token` failed for good because of what is to be written with it.
     #[error("{reason}")]
     Rejected {
-        /// The delivery whose effects were refused.
+        /// The delivery with which nothing can be settled.
         token: crate::AckToken,
         /// Why, for people.
         reason: String,
