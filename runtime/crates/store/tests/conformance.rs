@@ -6,6 +6,8 @@ use std::{process::ExitCode, sync::Arc};
 
 use async_trait::async_trait;
 use common::config;
+use parking_lot::Mutex;
+use redb::backends::InMemoryBackend;
 use sandbar_core::{Connection, Guarantees};
 use sandbar_store::{Log, LogConfig};
 use sandbar_testkit::conformance::{Backend, Declared, Headers, Suite};
@@ -16,7 +18,9 @@ const RECORD: usize = 4 << 20;
 /// A log of three partitions a topic, and another that makes no topics.
 struct Embedded {
     name: &'static str,
-    log: Log,
+    log: Mutex<Log>,
+    /// Opens that log, again once it is closed.
+    open: Box<dyn Fn() -> Log + Send + Sync>,
     strict: Log,
     /// Holds the files, if there are any.
     _folder: Option<TempDir>,
@@ -29,16 +33,33 @@ fn configs() -> [LogConfig; 2] {
 }
 
 fn memory() -> Embedded {
-    let [log, strict] = configs().map(|c| Log::in_memory(c).expect("opens"));
-    Embedded { name: "embedded log in memory", log, strict, _folder: None }
+    let [config, strict] = configs();
+    // it outlives the log that is opened on it
+    let memory = Arc::new(InMemoryBackend::new());
+    let open = move || Log::with_backend(memory.clone(), config.clone()).expect("opens");
+    let strict = Log::in_memory(strict).expect("opens");
+    Embedded::new("embedded log in memory", open, strict, None)
 }
 
 fn disk() -> Embedded {
     let folder = TempDir::new().expect("a folder");
-    let [open, strict] = configs();
-    let log = Log::open(folder.path().join("log"), open).expect("opens");
+    let [config, strict] = configs();
+    let path = folder.path().join("log");
+    let open = move || Log::open(&path, config.clone()).expect("opens");
     let strict = Log::open(folder.path().join("strict"), strict).expect("opens");
-    Embedded { name: "embedded log on disk", log, strict, _folder: Some(folder) }
+    Embedded::new("embedded log on disk", open, strict, Some(folder))
+}
+
+impl Embedded {
+    fn new(
+        name: &'static str,
+        open: impl Fn() -> Log + Send + Sync + 'static,
+        strict: Log,
+        folder: Option<TempDir>,
+    ) -> Self {
+        let log = Mutex::new(open());
+        Self { name, log, open: Box::new(open), strict, _folder: folder }
+    }
 }
 
 #[async_trait]
@@ -69,7 +90,7 @@ impl Backend for Embedded {
     }
 
     async fn connect(&self) -> Arc<dyn Connection> {
-        Arc::new(self.log.clone())
+        Arc::new(self.log.lock().clone())
     }
 
     async fn connect_strict(&self) -> Arc<dyn Connection> {
@@ -79,6 +100,12 @@ impl Backend for Embedded {
     /// One process holds the log.
     async fn connect_elsewhere(&self) -> Option<Arc<dyn Connection>> {
         None
+    }
+
+    async fn reopen(&self) -> Arc<dyn Connection> {
+        let log = (self.open)();
+        *self.log.lock() = log.clone();
+        Arc::new(log)
     }
 }
 

@@ -85,6 +85,14 @@ impl Bench {
         Some(connection)
     }
 
+    /// Closes all connections, and makes one as a process does that starts again.
+    pub async fn reopen(&self) -> Arc<dyn Connection> {
+        self.close().await;
+        let connection = self.backend.reopen().await;
+        self.connections.lock().await.push(connection.clone());
+        connection
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         for connection in self.connections.lock().await.drain(..) {

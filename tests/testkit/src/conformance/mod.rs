@@ -49,6 +49,12 @@ pub trait Backend: Send + Sync + 'static {
         Some(self.connect().await)
     }
 
+    /// The connection of a process that starts again, after all others were closed. Only a
+    /// broker that is closed with its connection does otherwise than this.
+    async fn reopen(&self) -> Arc<dyn Connection> {
+        self.connect().await
+    }
+
     /// Makes `topic` before it is used. Only a broker whose topics no connection can make
     /// does otherwise than this.
     async fn make_topic(&self, connection: &dyn Connection, topic: &str) {

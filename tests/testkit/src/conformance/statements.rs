@@ -126,6 +126,10 @@ pub static STATEMENTS: &[Statement] = &[
     } else {
         Not("the acknowledgement takes no mark with it")
     }),
+    statement!(effects::state, |d, _| when(
+        d.guarantees.atomic_state,
+        "changes of state are refused, and nothing is settled"
+    )),
     statement!(retained::read_from_the_start, retains),
     statement!(retained::read_from_a_position, retains),
     statement!(retained::read_from_a_time, retains),

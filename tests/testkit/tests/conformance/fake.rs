@@ -14,19 +14,21 @@ use bytes::Bytes;
 use sandbar_core::{
     AckToken, Connection, Delivery, Disposition, Event, Guarantees, Outgoing, Partition,
     PartitionId, PublishError, ReadFrom, Reader, ResumeFrom, Settlement, Sink, Source, SourceError,
-    SourceEvent, SubscriptionSpec, TopicInfo, cloudevents, reserved,
+    SourceEvent, StateStore, SubscriptionSpec, TopicInfo, cloudevents, reserved,
 };
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
 
+use crate::kept::{Kept, KeptBy};
+
 pub const LARGEST: usize = 1 << 20;
 
 /// How events of a topic are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// In order, to a single active member of each group.
+    /// In order, to a single active member of each group, whose state it keeps.
     Exclusive,
     /// To all members of the topic's only group.
     Shared,
@@ -47,6 +49,7 @@ struct State {
     /// Counts the outages: what was lent before one is no longer.
     epoch: u64,
     topics: BTreeMap<String, Topic>,
+    kept: Kept,
 }
 
 #[derive(Default)]
@@ -107,7 +110,7 @@ impl Broker {
             ordered: self.kind != Kind::Shared,
             atomic_effects: false,
             atomic_marks: false,
-            atomic_state: false,
+            atomic_state: self.exclusive(),
             tombstones: self.exclusive(),
             delayed_release: true,
             spread_over_processes: !self.exclusive(),
@@ -136,6 +139,11 @@ impl Broker {
     fn up(&self) -> Result<MutexGuard<'_, State>, SourceError> {
         let state = self.state.lock().unwrap();
         if state.down { Err(SourceError::Unavailable("away".into())) } else { Ok(state) }
+    }
+
+    /// Looks at or changes the state of groups.
+    pub fn with_kept<T>(&self, use_it: impl FnOnce(&mut Kept) -> T) -> Result<T, SourceError> {
+        self.up().map(|mut state| use_it(&mut state.kept))
     }
 
     fn put(&self, creates: bool, record: &Outgoing) -> Result<(), PublishError> {
@@ -210,6 +218,11 @@ impl Connection for Fake {
 
     fn sink(&self) -> Arc<dyn Sink> {
         Arc::new(Self { broker: self.broker.clone(), creates: self.creates })
+    }
+
+    fn state(&self) -> Option<Arc<dyn StateStore>> {
+        let kept = || Arc::new(KeptBy(self.broker.clone())) as Arc<dyn StateStore>;
+        self.broker.exclusive().then(kept)
     }
 
     async fn read(&self, topic: &str, _: ReadFrom) -> Result<Box<dyn Reader>, SourceError> {
@@ -348,13 +361,17 @@ struct FakePartition {
 }
 
 impl FakePartition {
-    fn with_queue<T>(&self, use_it: impl FnOnce(&mut Queue) -> T) -> Result<T, SourceError> {
+    fn with_queue<T>(
+        &self,
+        use_it: impl FnOnce(&mut Queue, &mut Kept) -> T,
+    ) -> Result<T, SourceError> {
         let mut state = self.broker.up()?;
         if state.epoch != self.epoch {
             return Err(SourceError::Fenced("the connection was lost".into()));
         }
-        let topic = state.topics.get_mut(&*self.id.topic).unwrap();
-        Ok(use_it(topic.groups.get_mut(&self.spec.group).unwrap()))
+        let State { topics, kept, .. } = &mut *state;
+        let topic = topics.get_mut(&*self.id.topic).unwrap();
+        Ok(use_it(topic.groups.get_mut(&self.spec.group).unwrap(), kept))
     }
 
     /// What is ready, or when something is.
@@ -401,7 +418,7 @@ impl Partition for FakePartition {
         let mut changed = self.broker.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            let later = match self.with_queue(|queue| self.take(queue, max))? {
+            let later = match self.with_queue(|queue, _| self.take(queue, max))? {
                 Ok(deliveries) => return Ok(deliveries),
                 Err(later) => later,
             };
@@ -414,20 +431,26 @@ impl Partition for FakePartition {
     }
 
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), SourceError> {
-        for Settlement { token, disposition } in settlements {
-            if matches!(disposition, Disposition::Done { effects, .. } if !effects.is_empty()) {
-                let reason = "publish them first".into();
-                return Err(SourceError::Rejected { token: *token, reason });
-            }
+        Settlement::without_effects(settlements, &self.id)?;
+        if !self.broker.guarantees().atomic_state {
+            Settlement::without_state(settlements, &self.id)?;
         }
-        self.with_queue(|queue| {
+        self.with_queue(|queue, kept| {
+            let mut next = kept.clone();
+            for Settlement { token, disposition } in settlements {
+                let Disposition::Done { state: Some(changes), .. } = disposition else { continue };
+                let stale = |reason| SourceError::Stale { token: *token, reason };
+                next.change(&self.spec.group, changes).map_err(stale)?;
+            }
+            *kept = next;
             for Settlement { token: AckToken(position), disposition } in settlements {
                 match disposition {
                     Disposition::Done { .. } => drop(queue.lent.remove(position)),
                     Disposition::Release { after } => queue.put_back(*position, *after),
                 }
             }
-        })?;
+            Ok::<(), SourceError>(())
+        })??;
         self.broker.changed.send_replace(());
         Ok(())
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use sandbar_core::{
     Connection, Delivery, Disposition, Event, Extent, Guarantees, Outgoing, Partition, PartitionId,
     PublishError, ReadFrom, Reader, ResumeFrom, Settlement, Sink, Source, SourceError, SourceEvent,
-    SubscriptionSpec, TopicInfo,
+    StateStore, StateWrite, SubscriptionSpec, TopicInfo,
 };
 
 /// What it does wrong.
@@ -50,6 +50,10 @@ pub enum Fault {
     SeesNoLaterTopics,
     /// Acknowledges what has effects, and drops them.
     DropsEffects,
+    /// Acknowledges what changes state, and forgets the changes.
+    DropsState,
+    /// Changes of state are made before all else, one by one.
+    WritesStateApart,
     /// Says that each record is published.
     SwallowsRejections,
     /// Asks for everything again while one record cannot be published.
@@ -88,8 +92,13 @@ impl Connection for Faulty {
     }
 
     async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {
+        let kept = self.inner.state().map(|state| (state, spec.group.clone()));
         let inner = self.inner.subscribe(spec).await?;
-        Ok(Box::new(FaultySource { inner, fault: self.fault, assigned: false }))
+        Ok(Box::new(FaultySource { inner, fault: self.fault, kept, assigned: false }))
+    }
+
+    fn state(&self) -> Option<Arc<dyn StateStore>> {
+        self.inner.state()
     }
 
     fn sink(&self) -> Arc<dyn Sink> {
@@ -124,9 +133,13 @@ impl Connection for Faulty {
     }
 }
 
+/// Where the state of a group is kept.
+type Kept = Option<(Arc<dyn StateStore>, String)>;
+
 struct FaultySource {
     inner: Box<dyn Source>,
     fault: Fault,
+    kept: Kept,
     assigned: bool,
 }
 
@@ -143,8 +156,10 @@ impl Source for FaultySource {
         match self.inner.next().await {
             Ok(SourceEvent::Assigned(inner)) => {
                 self.assigned = true;
-                let (fault, done, ready) = (self.fault, AtomicBool::default(), VecDeque::new());
-                Ok(SourceEvent::Assigned(Box::new(FaultyPartition { inner, fault, done, ready })))
+                let (fault, kept) = (self.fault, self.kept.clone());
+                let (done, ready) = (AtomicBool::default(), VecDeque::new());
+                let partition = FaultyPartition { inner, fault, kept, done, ready };
+                Ok(SourceEvent::Assigned(Box::new(partition)))
             }
             Err(SourceError::Unavailable(e)) if self.fault == Fault::DiesWithTheBroker => {
                 Err(SourceError::Fatal(e))
@@ -161,6 +176,7 @@ impl Source for FaultySource {
 struct FaultyPartition {
     inner: Box<dyn Partition>,
     fault: Fault,
+    kept: Kept,
     /// What happens once has happened.
     done: AtomicBool,
     /// To be handed out next.
@@ -250,10 +266,21 @@ impl Partition for FaultyPartition {
             match (self.fault, &mut *disposition) {
                 (Fault::ReleasesAsDone, Disposition::Release { .. })
                 | (Fault::DropsEffects, Disposition::Done { .. }) => *disposition = none,
+                (Fault::DropsState, Disposition::Done { state, .. }) => *state = None,
                 (Fault::IgnoresDelays, Disposition::Release { after }) => {
                     *after = Default::default()
                 }
                 _ => {}
+            }
+        }
+        if let (Fault::WritesStateApart, Some((kept, group))) = (self.fault, &self.kept) {
+            for Settlement { token, disposition } in &mut all {
+                let Disposition::Done { state, .. } = disposition else { continue };
+                let Some(changes) = state.take() else { continue };
+                let write = StateWrite { changes: *changes, mark: None };
+                if let Err(reason) = kept.write(group, &[write]).await?.remove(0) {
+                    return Err(SourceError::Stale { token: *token, reason });
+                }
             }
         }
         self.inner.settle(&all).await

@@ -2,6 +2,7 @@
 
 mod fake;
 mod faults;
+mod kept;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -126,6 +127,8 @@ const PLANTED: Planted = &[
     (Fault::NeverEnds, "until_end"),
     (Fault::SeesNoLaterTopics, "globs_see_later_topics"),
     (Fault::DropsEffects, "effects"),
+    (Fault::DropsState, "state"),
+    (Fault::WritesStateApart, "state"),
     (Fault::SwallowsRejections, "too_large_is_rejected"),
     (Fault::SwallowsRejections, "unknown_topics_are_named"),
     (Fault::RetriesForEver, "too_large_is_rejected"),
@@ -156,6 +159,7 @@ const PLANTED_WITH_LOCKED_KEYS: Planted = &[
     (Fault::NeverEnds, "until_end"),
     (Fault::MangledPayloads, "large_records"),
     (Fault::DropsEffects, "effects"),
+    (Fault::DropsState, "state"),
     (Fault::AcknowledgesEarly, "broker_restart"),
 ];
 
