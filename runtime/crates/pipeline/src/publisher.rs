@@ -48,3 +48,7 @@ impl Publisher for DirectPublisher {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "publisher_tests.rs"]
+mod tests;
