@@ -216,14 +216,16 @@ fn metrics(
     all: &mut Vec<Difference>,
 ) {
     for name in expected.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
-        let counted = |value: &&f64| **value != 0.0;
-        let text =
-            |values: &BTreeMap<String, f64>| values.get(name).filter(counted).map(f64::to_string);
-        let (wanted, found) = (text(expected), text(found));
-        if wanted != found {
-            all.push(Difference::new(format!("metric {name}"), wanted, found));
+        if count(expected, name) != count(found, name) {
+            let text = |counts: &BTreeMap<String, f64>| counts.get(name).map(f64::to_string);
+            all.push(Difference::new(format!("metric {name}"), text(expected), text(found)));
         }
     }
+}
+
+/// What is counted as `name`: to be left out is to be 0.
+pub(super) fn count(counts: &BTreeMap<String, f64>, name: &str) -> f64 {
+    counts.get(name).copied().unwrap_or_default()
 }
 
 /// Where bytes differ that are called `name`: in their structure, where both are JSON and `as_json`.

@@ -151,7 +151,7 @@ pub struct Expected {
     pub published: Option<Vec<ExpectedOutput>>,
     /// All that it remembers afterwards.
     pub state: Option<BTreeMap<String, Content>>,
-    /// All that it counts.
+    /// All that it counts; what is left out is 0.
     pub metrics: Option<BTreeMap<String, f64>>,
     /// What it logs, all of it, in order: `LEVEL: MESSAGE`.
     pub log: Option<Vec<String>>,

@@ -50,8 +50,8 @@ macro_rules! with_event {
             /// All that it remembers afterwards; not compared where it is left out.
             pub state_after: Option<BTreeMap<String, ValueText>>,
             /// All that it counts: a counter by its name, of a histogram `NAME_count` and
-            /// `NAME_sum`, with labels as in `'name{label="value"}'`; not compared where it is
-            /// left out.
+            /// `NAME_sum`, with labels as in `'name{label="value"}'`; what is left out of it is not
+            /// to be counted, as if it were 0. Not compared where all of it is left out.
             pub metrics: Option<BTreeMap<String, f64>>,
             /// All that it logs, as `LEVEL: MESSAGE`; not compared where it is left out.
             pub log: Option<Vec<String>>,

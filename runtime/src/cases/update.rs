@@ -6,7 +6,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Tab
 
 use super::{
     Answer, Case, Content, Expected, ExpectedOutput, Kind, OutputJson, Ran,
-    compare::output_differences,
+    compare::{count, output_differences},
     write::{kept, log_lines, number, output_fields, set},
 };
 use crate::event_json::BytesJson;
@@ -104,10 +104,8 @@ fn update_step(table: &mut Entry, expected: &Expected, answer: &Answer) {
     if let Some(wanted) = &expected.state {
         update_state(table, wanted, &answer.state);
     }
-    if let Some(wanted) = &expected.metrics
-        && *wanted != answer.metrics
-    {
-        update_values(table, "metrics", answer.metrics.iter().map(|(k, v)| (k, number(*v))));
+    if let Some(wanted) = &expected.metrics {
+        update_metrics(table, wanted, &answer.metrics);
     }
     if expected.log.is_some() {
         let lines = log_lines(answer);
@@ -138,6 +136,21 @@ fn update_state(
         (key, (!as_expected(key, value)).then(|| kept(value, as_json)))
     });
     update_values(table, "state-after", values);
+}
+
+/// Counts as they were found; one that is as expected stays as it is written, also a 0.
+fn update_metrics(
+    table: &mut Entry,
+    expected: &BTreeMap<String, f64>,
+    found: &BTreeMap<String, f64>,
+) {
+    let zeros = expected.iter().filter(|(_, wanted)| **wanted == 0.0).map(|(name, _)| name);
+    let names: BTreeSet<&String> = found.keys().chain(zeros).collect();
+    let values = names.into_iter().map(|name| {
+        let found = count(found, name);
+        (name, (expected.get(name) != Some(&found)).then(|| number(found)))
+    });
+    update_values(table, "metrics", values);
 }
 
 /// Makes the table under `name` hold these values, and no others; `None` leaves one as it is.

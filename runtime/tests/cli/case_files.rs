@@ -256,7 +256,7 @@ fn mistake_unknown_grant() {
     "##);
 }
 
-fn cases(text: &str) -> Vec<Case> {
+pub fn cases(text: &str) -> Vec<Case> {
     parse_text(text).unwrap()
 }
 

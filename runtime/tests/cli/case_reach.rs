@@ -4,7 +4,7 @@
 use std::fs;
 
 use sandbar::{
-    cases::{Kind, OutputJson},
+    cases::{Difference, Kind, OutputJson, compare},
     event_json::BytesJson,
 };
 use sandbar_core::Outgoing;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    case_files::{answered, mistake, updated},
+    case_files::{answered, cases, mistake, updated},
     folder, ok,
     plugins::json_of,
     sandbar,
@@ -103,7 +103,7 @@ secrets = { token = "open-sesame" }
 [[case.step]]
 event = { topic = "in", text = "length" }
 output = [{ topic = "out", text = "11" }]
-metrics = { 'events{kind="length"}' = 1, payload_bytes_count = 1, payload_bytes_sum = 6 }
+metrics = { 'events{kind="length"}' = 1, 'events{kind="log"}' = 0, payload_bytes_count = 1, payload_bytes_sum = 6 }
 [[case.step]]
 event = { topic = "in", text = "log" }
 log = ["info: it is [redacted]"]
@@ -126,6 +126,41 @@ fn secrets_are_read_and_what_a_step_counts_is_compared() {
     assert!(text.contains("step 1: metric gone: missing\n        - 2\n"), "{text}");
     ok(dir.path(), &[&TEST[..], &["--update"]].concat());
     assert_eq!(fs::read_to_string(dir.path().join("cases.toml")).unwrap(), TELLS);
+}
+
+#[test]
+fn to_count_0_is_to_count_nothing() {
+    let text = r#"[[case]]
+name = "n"
+event = { topic = "in", text = "" }
+metrics = { dropped = 0, seen = 2.0 }   # of this event
+"#;
+    let counted = |counts: &[(&str, f64)]| {
+        let mut ran = answered(Kind::Ok, &[]);
+        ran.answers[0].metrics =
+            counts.iter().map(|(n, count)| ((*n).to_owned(), *count)).collect();
+        ran
+    };
+    let differs = |counts: &[(&str, f64)]| -> Vec<String> {
+        compare(&cases(text)[0], &counted(counts)).iter().flat_map(Difference::lines).collect()
+    };
+    assert_eq!(differs(&[("seen", 2.0)]), [""; 0], "nothing was dropped");
+    assert_eq!(differs(&[("dropped", 0.0), ("other", 0.0), ("seen", 2.0)]), [""; 0]);
+    let lines = [
+        "metric dropped:",
+        "  - 0",
+        "  + 1",
+        "metric other: not expected",
+        "  + 1",
+        "metric seen: missing",
+        "  - 2",
+    ];
+    assert_eq!(differs(&[("dropped", 1.0), ("other", 1.0)]), lines);
+    // what holds stays as it is written
+    let mended = updated(text, &[counted(&[("seen", 3.0)])]);
+    assert_eq!(mended, text.replace("2.0", "3"));
+    let mended = updated(text, &[counted(&[("dropped", 1.0), ("seen", 2.0)])]);
+    assert_eq!(mended, text.replace("dropped = 0", "dropped = 1"));
 }
 
 const REQUESTS: &str = r#"[[http]]
