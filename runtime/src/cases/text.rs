@@ -1,7 +1,8 @@
 //! A file of cases as it is written. Its JSON Schema is `sandbar schema cases`.
 //!
 //! Tables that share keys get them from a macro: flattened by serde, mistakes would lose their
-//! place.
+//! place. The settings of a file and of a case are written out in both all the same, because what
+//! the schema says of them differs: those of a case are added to the file's, or replace them.
 
 use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf};
 
