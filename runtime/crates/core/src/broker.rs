@@ -154,7 +154,8 @@ pub struct SubscriptionSpec {
     pub topics: Vec<String>,
     /// Where a group without a cursor begins.
     pub start: StartAt,
-    /// Deliveries that the adapter may hold ready per partition.
+    /// Deliveries that the adapter may hold ready per partition. Kafka's client counts them in
+    /// bytes, too, and may hold more where they are small.
     pub prefetch: usize,
     /// Longest time that a revoked partition may take to drain.
     pub drain_timeout: Duration,
