@@ -3,7 +3,10 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval_at},
+};
 
 use crate::{
     compaction::Passes,
@@ -37,7 +40,9 @@ impl<'a> Committer<'a> {
 
     /// Serves requests until nobody can make any more.
     pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut ticks = tokio::time::interval(self.shared.config.retention_interval);
+        let interval = self.shared.config.retention_interval;
+        // not at the start, which others wait for
+        let mut ticks = interval_at(tokio::time::Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let mut group = Vec::new();
