@@ -63,11 +63,13 @@ class Test:
 class Failure:
     def __init__(self, title, output):
         self.title = title
+        backtrace = re.compile(r"\s+(\d+: |at )|stack backtrace|note: |\s*$")
         lines = output.decode(errors="replace").splitlines()
+        lines = [line for line in lines if not backtrace.match(line)]
         self.tests = [line for line in lines if re.match(r"test .*FAILED", line)]
         # the message lies below `panicked at`; what a test returned, behind `Error:`
         says = [n for n, line in enumerate(lines) if re.search(r"panicked at|^Error:", line)]
-        self.reasons = [line for n in says for line in lines[n : n + 4] if "backtrace" not in line]
+        self.reasons = [line for n in says for line in lines[n : n + 4]]
 
     def __str__(self):
         return "\n".join([f"== {self.title}", *self.tests, *self.reasons[:SAID]])
