@@ -21,11 +21,12 @@ struct Queues {
 
 type Gaps = &'static [(&'static str, &'static str)];
 
-const MOTO_FIFO: Gaps = &[(
-    "group_in_two_processes",
-    "moto looks at a group's lock when a long poll begins, and not when it answers",
-)];
-const MOTO: Gaps = &[("group_in_two_processes", "moto gives almost all to one of two long polls")];
+const LOCKS: &str = "moto looks at a group's lock when a long poll begins, and not when it answers";
+const MOTO_FIFO: Gaps = &[("group_in_two_processes", LOCKS), ("close_without_loss", LOCKS)];
+const MOTO: Gaps = &[
+    ("group_in_two_processes", "moto gives almost all to one of two long polls"),
+    ("full_window", "moto may answer two polls at once with the same message"),
+];
 
 impl Queues {
     fn connection(&self, create_topics: bool) -> Arc<dyn Connection> {
