@@ -17,7 +17,7 @@ fn payloads(events: &[sandbar_core::Event]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h5_a_shutdown_under_load_finishes_what_runs_commits_and_resumes_exactly_there() {
-    const EVENTS: usize = 400;
+    const EVENTS: usize = 150;
     let runtime = Runtime::start("").await;
     runtime.copy("relay.wasm", Guest::new("1").build());
     runtime.status("relay", "running", |s| s.state == State::Running).await;
@@ -62,15 +62,15 @@ async fn h5_at_the_deadline_unfinished_work_stays_uncommitted() {
     let runtime = Runtime::start("shutdown-timeout = \"0s\"").await;
     runtime.copy("relay.wasm", Guest::new("1").build());
     runtime.status("relay", "running", |s| s.state == State::Running).await;
-    runtime.publish(&slow(400)).await;
+    runtime.publish(&slow(150)).await;
     runtime.events_of("out", 1).await;
     let (folder, first) = runtime.stop().await;
-    assert!(first.plugins[0].counts.handled < 400);
+    assert!(first.plugins[0].counts.handled < 150);
 
     let runtime = Runtime::start_in(folder, "").await;
-    let out = payloads(&runtime.events_of("out", 400).await);
+    let out = payloads(&runtime.events_of("out", 150).await);
     let distinct: std::collections::HashSet<_> = out.iter().collect();
-    assert_eq!((out.len(), distinct.len()), (400, 400), "the log writes outputs and cursor as one");
+    assert_eq!((out.len(), distinct.len()), (150, 150), "the log writes outputs and cursor as one");
     assert!(runtime.events("relay.dlq").await.is_empty(), "what was cut off is no failure");
     runtime.stop().await;
 }

@@ -29,7 +29,7 @@ use tokio::{
 pub use self::spy::Spy;
 
 /// Nothing here takes long; a machine under load may.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// Waits until `what` gives a value.
 pub async fn until<T>(description: &str, mut what: impl AsyncFnMut() -> Option<T>) -> T {
