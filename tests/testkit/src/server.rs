@@ -27,6 +27,10 @@ pub struct Kind {
 
 /// Apache Kafka, `host:port`.
 pub const KAFKA: Kind = Kind { name: "Apache Kafka", variable: "SANDBAR_KAFKA", scripts: "kafka" };
+/// Apache Kafka 3.9, `host:port`: the last one that, as the only broker, can be killed without losing
+/// positions and transactions (`docs/reliability.md`).
+pub const KAFKA_3: Kind =
+    Kind { name: "Apache Kafka 3.9", variable: "SANDBAR_KAFKA_3", scripts: "kafka" };
 /// NATS with JetStream, `host:port`.
 pub const NATS: Kind = Kind { name: "NATS", variable: "SANDBAR_NATS", scripts: "nats" };
 /// RabbitMQ, `amqp://..`.

@@ -16,7 +16,7 @@ use sandbar_broker_kafka::{Kafka, KafkaConfig};
 use sandbar_core::{Connection, Guarantees};
 use sandbar_testkit::{
     conformance::{Backend, Declared, Headers, Suite, Switch},
-    server::{KAFKA, Server},
+    server::{KAFKA, KAFKA_3, Server},
 };
 
 const PARTITIONS: u32 = 3;
@@ -69,19 +69,26 @@ fn connect(brokers: &str, create_topics: bool, session: &str) -> Arc<dyn Connect
 
 /// A broker that runs.
 struct Real {
+    name: &'static str,
     brokers: String,
     /// Where it may be killed.
     node: Option<Server>,
 }
 
-fn real() -> Option<Real> {
-    Some(Real { brokers: KAFKA.address()?, node: KAFKA.killable_if_any() })
+/// Not to be killed: see [`KAFKA_3`].
+fn newest() -> Option<Real> {
+    Some(Real { name: KAFKA.name, brokers: KAFKA.address()?, node: None })
+}
+
+fn of_3_9() -> Option<Real> {
+    let node = KAFKA_3.killable_if_any();
+    Some(Real { name: KAFKA_3.name, brokers: KAFKA_3.address()?, node })
 }
 
 #[async_trait]
 impl Backend for Real {
     fn declared(&self) -> Declared {
-        declared("Apache Kafka")
+        declared(self.name)
     }
 
     async fn connect(&self) -> Arc<dyn Connection> {
@@ -196,5 +203,9 @@ impl Switch for Mock {
 }
 
 fn main() -> ExitCode {
-    Suite::default().on("on_kafka", real).on("on_the_mock", || Some(Mock::start())).run()
+    Suite::default()
+        .on("on_kafka", newest)
+        .on("on_kafka_3", of_3_9)
+        .on("on_the_mock", || Some(Mock::start()))
+        .run()
 }

@@ -13,11 +13,11 @@ use std::{
 
 use common::*;
 use sandbar_core::{Connection, Outgoing, SubscriptionSpec};
-use sandbar_testkit::{conformance::Switch, server::KAFKA};
+use sandbar_testkit::{conformance::Switch, server::KAFKA_3};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn e1_a_broker_killed_and_started_again_loses_nothing_acknowledged_and_repeats_no_output() {
-    let (Some(brokers), Some(node)) = (broker(), KAFKA.killable()) else { return };
+    let (Some(brokers), Some(node)) = (KAFKA_3.address(), KAFKA_3.killable()) else { return };
     let (topic, group) = (unique("killed"), unique("killed"));
     let kafka = Arc::new(connect(&brokers, 3, &[("message.timeout.ms", "5000")]));
     kafka.ensure_topics(std::slice::from_ref(&topic)).await.unwrap();
