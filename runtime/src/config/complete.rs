@@ -17,15 +17,19 @@ use super::{
     layers::{Layer, mistake},
     reach,
     settings::{
-        BreakerSettings, DeadLetterSettings, DialectSetting, ExhaustedSetting, IsolationSetting,
-        LimitSettings, OnDeadLetterSetting, OnErrorSetting, OnErrorSettings, OrderingSetting,
-        PluginSettings, RetrySettings, RetryThrough, StartSetting,
+        BreakerSettings, DeadLetterSettings, DeliveryMode, DialectSetting, ExhaustedSetting,
+        IsolationSetting, LimitSettings, OnDeadLetterSetting, OnErrorSetting, OnErrorSettings,
+        OrderingSetting, PluginSettings, RetrySettings, RetryThrough, StartSetting,
     },
     units::TopicPattern,
 };
 
 /// A dead letter that comes back again and again is a loop, not bad luck.
 const MAX_REDRIVES: u32 = 3;
+
+/// Unfinished events of a partition where outputs and positions become visible together: all that
+/// have gathered go into the next transaction, which costs the same however many they are.
+const TRANSACTION: usize = 4096;
 
 /// Everything that plugin `name` gets, `merged` being what `layers` come to.
 ///
@@ -51,6 +55,11 @@ pub(super) fn complete(
         Some(OrderingSetting::Key) | None => Ordering::Key,
     };
     let built_in = SubscriptionConfig::new(name, input.as_str());
+    let delivery = s.delivery.unwrap_or_default();
+    let in_flight = match delivery {
+        DeliveryMode::ExactlyOnce => TRANSACTION,
+        DeliveryMode::AtLeastOnce => built_in.max_in_flight,
+    };
     let dead_letter = new.dead_letters(s.dead_letter, &input, &topics, ordering)?;
     let keeps_notes = if new.retains(&input) { &input } else { &dead_letter.connection };
     Ok(PluginConfig {
@@ -66,14 +75,14 @@ pub(super) fn complete(
             Some(StartSetting::Earliest) | None => StartAt::Earliest,
         },
         ordering,
-        delivery: s.delivery.unwrap_or_default(),
+        delivery,
         concurrency: s.concurrency.map_or(built_in.concurrency, Into::into),
         isolation: match s.isolation {
             Some(IsolationSetting::PerEvent) => Isolation::PerEvent,
             Some(IsolationSetting::PerBatch) => Isolation::PerBatch,
             Some(IsolationSetting::Warm) | None => Isolation::Warm,
         },
-        max_in_flight: s.max_in_flight.map_or(built_in.max_in_flight, Into::into),
+        max_in_flight: s.max_in_flight.map_or(in_flight, Into::into),
         grants: s.grants.iter().flatten().filter_map(|g| g.get_ref().parse().ok()).collect(),
         secrets: reach::secrets(&s.secrets),
         http: reach::http(name, &s.http, layers)?,

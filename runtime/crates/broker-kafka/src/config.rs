@@ -166,7 +166,7 @@ impl Settings {
 
     pub fn producer(&self) -> ClientConfig {
         let mut client = self.base();
-        self.default(&mut client, "linger.ms", "1");
+        self.default(&mut client, "linger.ms", "5");
         self.default(&mut client, "message.timeout.ms", "30000");
         self.default(&mut client, "queue.buffering.max.kbytes", "131072");
         // which records are too large is the broker's and the topic's to say

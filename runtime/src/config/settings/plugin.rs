@@ -46,7 +46,8 @@ pub struct PluginSettings {
     /// How long an instance lives, and so what one event can leave behind for the next;
     /// `warm` by default.
     pub isolation: Option<IsolationSetting>,
-    /// Unfinished events per partition before intake pauses; 1024 by default.
+    /// Unfinished events per partition before intake pauses; 1024 by default, and 4096
+    /// where delivery is exactly-once.
     pub max_in_flight: Option<NonZeroUsize>,
     /// Capabilities beyond context, logging and config: `clocks`, `random`, ...
     #[schemars(with = "Option<Vec<String>>")]
