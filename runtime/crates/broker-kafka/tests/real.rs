@@ -253,7 +253,9 @@ async fn h4_what_is_settled_while_draining_is_committed_and_what_comes_later_is_
     committed(&kafka, &group, &topic, staying.id().partition, 2).await;
     committed(&kafka, &group, &topic, id.partition, 1).await;
     drop((going, staying, taken));
-    source.close().await.unwrap();
+    // it may not have heard of the last generation yet, and then cannot commit again what is committed
+    let closed = source.close().await;
+    assert!(matches!(closed, Ok(()) | Err(SourceError::Unavailable(_))), "{closed:?}");
     second.close().await.unwrap();
 }
 
