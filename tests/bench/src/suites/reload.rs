@@ -154,8 +154,8 @@ fn latencies(bench: &Bench, section: &mut Section, subject: &Subject) -> Result<
         // a cold one of an interpreter takes ten seconds
         let reloads = if how == "cold" && subject.language != "rust" { 1 } else { reloads };
         for reload in 0..reloads {
-            // versions that were there before are compiled already
-            let number = if how == "cold" { 1 + reload } else { 1 - reload % 2 };
+            // versions that were there before are compiled already; the last cold one is none of 0
+            let number = if how == "cold" { 1 + reload } else { reload % 2 };
             let next = version(&subject.wasm, number);
             let (events, plugin) = (events.clone(), plugin.clone());
             let time = match (how, subject.language) {
