@@ -63,8 +63,11 @@ pub async fn measure(file: &Path, rounds: usize) -> Result<Cost> {
 
 /// The plugin, described, initialised and warm, and the time from its bytes to that.
 async fn load(file: &Path, cache: &Path) -> Result<(Arc<Generation>, Duration)> {
-    let config =
-        HostConfig { cache_dir: Some(cache.to_owned()), max_instances: 16, ..HostConfig::default() };
+    let config = HostConfig {
+        cache_dir: Some(cache.to_owned()),
+        max_instances: 16,
+        ..HostConfig::default()
+    };
     let host = Host::new(config)?;
     let wasm = tokio::fs::read(file).await?;
     let began = Instant::now();
