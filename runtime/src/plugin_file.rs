@@ -8,7 +8,7 @@ use std::{
     fs::{File, Metadata},
     io::{self, Read as _},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -45,6 +45,17 @@ impl Stamp {
         let identity = Default::default();
         Self { len: meta.len(), modified: meta.modified().ok(), identity }
     }
+
+    /// Time from the last change to `now`, where the platform says when that was; unlike the time
+    /// of modification, no program can set it.
+    fn age(&self, now: SystemTime) -> Option<Duration> {
+        let (_, _, seconds, nanos) = self.identity;
+        let changed = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
+        if changed.is_zero() {
+            return None;
+        }
+        now.duration_since(SystemTime::UNIX_EPOCH + changed).ok()
+    }
 }
 
 /// The stamps of one plugin's files.
@@ -54,6 +65,14 @@ pub struct Stamps {
     pub wasm: Stamp,
     /// `NAME.toml`, where it exists.
     pub settings: Option<Stamp>,
+}
+
+impl Stamps {
+    /// How long both have been as they are, where that is known.
+    pub(crate) fn age(&self, now: SystemTime) -> Option<Duration> {
+        let wasm = self.wasm.age(now)?;
+        self.settings.map_or(Some(wasm), |settings| Some(wasm.min(settings.age(now)?)))
+    }
 }
 
 /// One plugin in the folder, as it was when its files had settled.

@@ -6,7 +6,11 @@
 
 mod settle;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use notify::{
     EventKind, RecursiveMode, Watcher as _,
@@ -86,7 +90,7 @@ struct Watch {
 impl Watch {
     fn new(folder: PathBuf, config: config::Watch) -> Self {
         let (_, events) = mpsc::channel(WORDS);
-        let settler = Settler::new(config.debounce);
+        let settler = Settler::new(config.debounce, SystemTime::now());
         Self { folder, config, settler, look_again: None, events, watcher: None, watched: None }
     }
 

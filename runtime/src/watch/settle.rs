@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
@@ -16,6 +16,8 @@ use crate::plugin_file::{Listing, PluginFile, Stamps};
 const COMPLETE: Duration = Duration::from_millis(40);
 /// How much longer to wait while a writer is known to hold the file open.
 const WRITING: u32 = 5;
+/// How coarse the times of files may be.
+const COARSE: Duration = Duration::from_secs(2);
 
 /// What the operating system told about a plugin's files since they were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +42,8 @@ struct Pending {
 pub(super) struct Settler {
     /// Quiet time where nothing is known of the writer.
     quiet: Duration,
+    /// The time, until the first look: what has lain there for long need not be watched first.
+    starts: Option<SystemTime>,
     taken: Snapshot,
     pending: HashMap<String, Pending>,
     hints: HashMap<String, Hint>,
@@ -47,10 +51,11 @@ pub(super) struct Settler {
 }
 
 impl Settler {
-    /// A settler that takes a file when it was left alone for `quiet`.
-    pub(super) fn new(quiet: Duration) -> Self {
+    /// A settler that takes a file when it was left alone for `quiet`; at its first look, which
+    /// is `starts`, also by what the files say of themselves.
+    pub(super) fn new(quiet: Duration, starts: SystemTime) -> Self {
         let (taken, pending, hints) = Default::default();
-        Self { quiet, taken, pending, hints, revision: 0 }
+        Self { quiet, starts: Some(starts), taken, pending, hints, revision: 0 }
     }
 
     /// Notes what the operating system said about a file of `plugin`.
@@ -68,6 +73,11 @@ impl Settler {
     ) -> (bool, Option<Instant>) {
         let names = listing.plugins.keys().chain(self.taken.keys()).chain(self.pending.keys());
         let names: Vec<String> = names.filter(|n| !listing.unknown.contains(*n)).cloned().collect();
+        let (starts, long) = (self.starts.take(), self.quiet + COARSE);
+        let at_rest = |stamps: Option<Stamps>| {
+            let age = starts.and_then(|starts| stamps?.age(starts));
+            age.is_some_and(|age| age > long)
+        };
         let mut changed = false;
         let mut look_again: Option<Instant> = None;
         for name in names {
@@ -83,7 +93,7 @@ impl Settler {
                 *pending = fresh();
             }
             let due = pending.since + quiet_time(self.quiet, stamps, hint);
-            if now < due {
+            if now < due && !at_rest(stamps) {
                 look_again = Some(look_again.map_or(due, |at| at.min(due)));
                 continue;
             }
@@ -143,7 +153,7 @@ mod tests {
     impl Folder {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let settler = Settler::new(Duration::from_millis(150));
+            let settler = Settler::new(Duration::from_millis(150), SystemTime::now());
             Self { dir, settler, start: Instant::now() }
         }
 
@@ -171,6 +181,27 @@ mod tests {
         assert_eq!(f.look(449).1, Vec::<String>::new());
         assert_eq!(f.look(450), (true, vec!["a".to_owned()]));
         assert!(!f.look(451).0, "nothing changed since");
+    }
+
+    #[test]
+    fn what_has_lain_there_for_long_is_taken_at_the_start_and_only_then() {
+        let mut f = Folder::new();
+        f.write("old.wasm", "one");
+        f.write("old.toml", "");
+        let later = SystemTime::now() + COARSE + Duration::from_millis(160);
+        f.settler = Settler::new(f.settler.quiet, later);
+        assert_eq!(f.look(0), (true, vec!["old".to_owned()]));
+        f.write("new.wasm", "one");
+        assert!(!f.look(100).0, "it may still be written to");
+        assert!(f.look(250).0);
+    }
+
+    #[test]
+    fn what_was_just_written_is_waited_for_at_the_start() {
+        let mut f = Folder::new();
+        f.write("fresh.wasm", "one");
+        assert!(!f.look(0).0);
+        assert!(f.look(150).0);
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
         first += 1;
         let name = format!("echo{first}");
         folder.only("bench-echo", &name, settings)?;
-        // a file that was just written is left alone for a while
-        pause(std::time::Duration::from_millis(300));
+        // one that was just written is watched for a while first
+        pause(std::time::Duration::from_millis(2500));
         let began = Instant::now();
         let mut runtime = Runtime::spawn(folder.path(), &[])?;
         wait("the first event is handled", || {
