@@ -24,10 +24,11 @@ cleanup() {
 trap cleanup EXIT
 
 brokers=(
-  # name, scripts/FOLDER, SANDBAR_VARIABLE, port, address, name for people, what it needs
-  "kafka|kafka|KAFKA|29092|127.0.0.1:29092|Apache Kafka|Java 17 and Maven"
+  # name, scripts/FOLDER, SANDBAR_VARIABLE, port, address, name for people, what it needs, its environment
+  # it is not killed, and to take a starved broker for dead costs positions, too
+  "kafka|kafka|KAFKA|29092|127.0.0.1:29092|Apache Kafka|Java 17 and Maven|SANDBAR_KAFKA_BROKER_SESSION_MS=60000"
   # the one that tests kill: see docs/reliability.md for why it is not the newest
-  "kafka-3.9.2|kafka|KAFKA_3|29192|127.0.0.1:29192|Apache Kafka 3.9|Java 17 and Maven"
+  "kafka-3|kafka|KAFKA_3|29192|127.0.0.1:29192|Apache Kafka 3.9|Java 17 and Maven|SANDBAR_KAFKA_VERSION=3.9.2"
   "nats|nats|NATS|24222|127.0.0.1:24222|NATS JetStream|Python with pip"
   "rabbitmq|rabbitmq|RABBITMQ|25672|amqp://guest:guest@127.0.0.1:25672|RabbitMQ|Debian's rabbitmq-server"
   "moto|sqs|SQS|25000|http://127.0.0.1:25000|SQS (moto)|Python with pip and venv"
@@ -39,16 +40,11 @@ brokers=(
 # which find it in SANDBAR_VARIABLE_DIR.
 declare -A starting
 for broker in "${brokers[@]}"; do
-  IFS='|' read -r name folder variable port _ <<<"$broker"
+  IFS='|' read -r name folder variable port _ _ _ environment <<<"$broker"
   variable=SANDBAR_$variable
   [ -z "${!variable:-}" ] || continue
-  version=${SANDBAR_KAFKA_VERSION:-} session=''
-  case $name in
-    kafka-*) version=${name#kafka-} ;;
-    # it is not killed, and to take a starved broker for dead costs positions, too
-    kafka) session=60000 ;;
-  esac
-  SANDBAR_KAFKA_VERSION=$version SANDBAR_KAFKA_BROKER_SESSION_MS=$session "scripts/$folder/start" "$work/$name" "$port" >"$work/$name.log" 2>&1 &
+  # shellcheck disable=SC2086 # none, or one NAME=VALUE
+  env $environment "scripts/$folder/start" "$work/$name" "$port" >"$work/$name.log" 2>&1 &
   starting[$name]=$!
 done
 
@@ -61,7 +57,7 @@ scripts/build-languages.sh
 SANDBAR=${CARGO_TARGET_DIR:-target}/debug/sandbar scripts/test-languages.sh
 
 for broker in "${brokers[@]}"; do
-  IFS='|' read -r name _ variable port url title needs <<<"$broker"
+  IFS='|' read -r name _ variable port url title needs _ <<<"$broker"
   variable=SANDBAR_$variable
   if [ -z "${starting[$name]:-}" ]; then
     echo "broker: $title at ${!variable} (given)"
