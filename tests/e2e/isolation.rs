@@ -16,13 +16,13 @@ const HOSTILE_EVENTS: usize = 20;
 #[test]
 fn s1_hostile_plugins_cost_their_own_events_only() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let config = "[admin]\nlisten = \"127.0.0.1:0\"\n[defaults]\n\
-                  limits = { cpu-time = \"50ms\" }\n\
-                  retry = { max-attempts = 1 }\n";
+    let config = "[admin]\nlisten = \"127.0.0.1:0\"\n[defaults]\nretry = { max-attempts = 1 }\n";
     fs::write(folder.path().join("sandbar.toml"), config)?;
     install(&folder, "program-echo", "neighbour", "topics = [\"good\"]\npublish = [\"*\"]\n")?;
     for name in HOSTILE {
-        let settings = format!("topics = [\"bad.{name}\"]\npublish = [\"*\"]\n");
+        // a loop is a loop after a moment, too; to flood the log may take its time
+        let limits = if name == "loops" { "limits = { cpu-time = \"50ms\" }\n" } else { "" };
+        let settings = format!("topics = [\"bad.{name}\"]\npublish = [\"*\"]\n{limits}");
         install(&folder, &format!("program-{name}"), name, &settings)?;
     }
     let runtime = Runtime::start(folder.path())?;

@@ -35,6 +35,12 @@ impl Broker {
         if self == Self::Sqs { 2 } else { 30 }
     }
 
+    /// How many webhooks are published at once: most are of one repository, and SQS takes those of a
+    /// group one after the other.
+    pub fn batch(self) -> usize {
+        if self == Self::Sqs { 10 } else { 100 }
+    }
+
     /// The tables `[connections.main]`, `url` being that of the server.
     pub fn connection(self, url: Option<&str>) -> String {
         let quoted = |default: &str| format!("{:?}", url.unwrap_or(default));

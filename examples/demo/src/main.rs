@@ -77,7 +77,7 @@ fn demo(Arguments { broker, url }: &Arguments) -> Result<bool> {
     // a broker may still hold what an earlier demo published
     let run =
         format!("{:x}", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis());
-    let published = publish::run(&runtime, &webhooks, &run, || {
+    let published = publish::run(&runtime, &webhooks, &run, broker.batch(), || {
         Runtime::install(folder.path(), &guest("github-router-v2"), "router")
     })?;
     eventually("version 2 of the router has taken over", || {

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 const MALFORMED_EVERY: usize = 500;
 /// Events per second: slow enough to watch, and to replace a plugin in mid-stream.
 const RATE: usize = 2500;
-const BATCH: usize = 100;
 
 /// An event to publish.
 pub struct Webhook {
@@ -44,13 +43,14 @@ pub fn webhooks(rounds: usize) -> Result<Vec<Webhook>> {
     Ok(webhooks)
 }
 
-/// Publishes at [`RATE`], calling `halfway` in the middle, and shows how far
+/// Publishes `size` at once, at [`RATE`], calling `halfway` in the middle, and shows how far
 /// everybody is. The id of an event is `RUN-NUMBER`. Answers when each was published, in
 /// milliseconds since the Unix epoch.
 pub fn run(
     runtime: &Runtime,
     webhooks: &[Webhook],
     run: &str,
+    size: usize,
     halfway: impl FnOnce() -> Result<()>,
 ) -> Result<Vec<u64>> {
     let bar = ProgressBar::new(webhooks.len() as u64);
@@ -64,19 +64,19 @@ pub fn run(
     let began = Instant::now();
     let mut halfway = Some(halfway);
     let mut published = Vec::with_capacity(webhooks.len());
-    for (n, batch) in webhooks.chunks(BATCH).enumerate() {
+    for (n, batch) in webhooks.chunks(size).enumerate() {
         let line = |(number, w): (usize, &Webhook)| {
             let attributes = json!({"id": format!("{run}-{number}")});
             format!("{}\n", json!({"key": w.key, "payload": w.payload, "attributes": attributes}))
         };
-        let body: String = (n * BATCH..).zip(batch).map(line).collect();
+        let body: String = (n * size..).zip(batch).map(line).collect();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         published.resize(published.len() + batch.len(), u64::try_from(now.as_millis())?);
         let answer = runtime.post("/api/topics/github.webhooks/events", body.as_bytes())?;
         ensure!(answer["published"] == batch.len(), "publishing failed: {answer}");
         bar.inc(batch.len() as u64);
         bar.set_message(progress(runtime).unwrap_or_default());
-        let sent = (n + 1) * BATCH;
+        let sent = (n + 1) * size;
         if sent * 2 >= webhooks.len()
             && let Some(halfway) = halfway.take()
         {

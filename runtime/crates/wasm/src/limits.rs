@@ -1,7 +1,11 @@
 //! What a plugin may use, and how the host notices that it used more (contract S2).
 
-use std::time::Duration;
+use std::{
+    thread::{self, ThreadId},
+    time::Duration,
+};
 
+use nix::time::{ClockId, clock_gettime};
 use sandbar_core::{ErrorClass, StateQuota};
 use wasmtime::ResourceLimiter;
 
@@ -11,7 +15,7 @@ use crate::engine::TABLE_ELEMENTS;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Time on a core per call (or per batch, where the plugin takes batches whole),
-    /// counted in ticks of the host's clock while guest code runs.
+    /// counted while guest code runs, not while the machine lets it wait for a core.
     pub cpu_time: Duration,
     /// Time from start to end of a call, also while it waits in the host.
     pub wall_time: Duration,
@@ -167,32 +171,56 @@ fn seconds(time: Duration) -> String {
     }
 }
 
-/// The CPU time of one call, in ticks of the host's clock at which it was found running.
+/// The CPU time of one call, looked at whenever a tick of the host's clock finds it running.
 #[derive(Debug)]
-pub(crate) struct Ticks {
+pub(crate) struct CpuTime {
+    tick: Duration,
     budget: Budget,
-    left: u64,
+    spent: Duration,
+    last: Option<Reading>,
 }
 
-impl Ticks {
+impl CpuTime {
     pub(crate) fn new(tick: Duration, budget: Budget) -> Self {
-        let ticks = budget.cpu_time.as_nanos().div_ceil(tick.as_nanos().max(1));
-        // one more: the first tick may come right after the call began
-        let left = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1);
-        Self { budget, left }
+        Self { tick, budget, spent: Duration::ZERO, last: None }
     }
 
     /// Guest code was found running at a tick.
     ///
     /// # Errors
-    /// [`LimitHit`] where that was one too many.
-    pub(crate) fn tick(&mut self) -> Result<(), LimitHit> {
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => Err(LimitHit::CpuTime(self.budget.clone())),
+    /// [`LimitHit`] where it has had its time.
+    pub(crate) fn tick(&mut self, now: Reading) -> Result<(), LimitHit> {
+        let last = self.last.replace(now);
+        // the first may come right after the call began
+        self.spent += last.map_or(Duration::ZERO, |last| now.since(last).min(self.tick));
+        if self.spent > self.budget.cpu_time {
+            return Err(LimitHit::CpuTime(self.budget.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// What the clock of a thread says: it stands still while the machine lets the thread wait for a core.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    thread: ThreadId,
+    clock: Duration,
+}
+
+impl Reading {
+    /// Of this thread.
+    pub(crate) fn now() -> Self {
+        let clock =
+            clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Into::into);
+        Self { thread: thread::current().id(), clock }
+    }
+
+    /// An upper bound: the thread may have done other work, too, and of another thread nothing is known.
+    fn since(self, last: Self) -> Duration {
+        if self.thread == last.thread {
+            self.clock.saturating_sub(last.clock)
+        } else {
+            Duration::MAX
         }
     }
 }
@@ -201,28 +229,28 @@ impl Ticks {
 #[derive(Debug)]
 pub(crate) struct Meter {
     tick: Duration,
-    ticks: Ticks,
+    cpu: CpuTime,
     memory: usize,
     memory_limit: usize,
 }
 
 impl Meter {
     pub(crate) fn new(tick: Duration, memory_limit: usize, budget: Budget) -> Self {
-        Self { tick, ticks: Ticks::new(tick, budget), memory: 0, memory_limit }
+        Self { tick, cpu: CpuTime::new(tick, budget), memory: 0, memory_limit }
     }
 
     /// Begins a call that may use `budget`.
     pub(crate) fn arm(&mut self, budget: Budget) {
-        self.ticks = Ticks::new(self.tick, budget);
+        self.cpu = CpuTime::new(self.tick, budget);
     }
 
     pub(crate) fn budget(&self) -> &Budget {
-        &self.ticks.budget
+        &self.cpu.budget
     }
 
     /// Guest code was found running at a tick.
     pub(crate) fn tick(&mut self) -> Result<(), LimitHit> {
-        self.ticks.tick()
+        self.cpu.tick(Reading::now())
     }
 
     /// Bytes of linear memory in use.
@@ -265,16 +293,55 @@ impl ResourceLimiter for Meter {
 mod tests {
     use super::*;
 
+    const TICK: Duration = Duration::from_millis(2);
+
+    fn budget() -> Budget {
+        Budget::call(&Limits { cpu_time: Duration::from_millis(5), ..Limits::default() }, 1)
+    }
+
+    /// What this thread's clock says after so many milliseconds.
+    fn at(milliseconds: u64) -> Reading {
+        Reading { thread: thread::current().id(), clock: Duration::from_millis(milliseconds) }
+    }
+
     #[test]
-    fn s2_cpu_time_is_counted_in_whole_ticks_and_then_refused() {
-        let limits = Limits { cpu_time: Duration::from_millis(5), ..Limits::default() };
-        let budget = Budget::call(&limits, 1);
-        let mut meter = Meter::new(Duration::from_millis(2), 0, budget.clone());
-        for _ in 0..4 {
-            meter.tick().unwrap();
+    fn s2_cpu_time_is_counted_and_then_refused() {
+        let mut cpu = CpuTime::new(TICK, budget());
+        for milliseconds in [10, 12, 14] {
+            cpu.tick(at(milliseconds)).unwrap();
         }
-        assert_eq!(meter.tick(), Err(LimitHit::CpuTime(budget.clone())));
-        meter.arm(budget);
+        assert_eq!(cpu.tick(at(16)), Err(LimitHit::CpuTime(budget())));
+    }
+
+    #[test]
+    fn s2_waiting_for_a_core_is_no_cpu_time() {
+        let mut cpu = CpuTime::new(TICK, budget());
+        for _ in 0..1000 {
+            cpu.tick(at(10)).unwrap();
+        }
+        // nor is what others did on the thread while it gave way
+        cpu.tick(at(1000)).unwrap();
+        cpu.tick(at(2000)).unwrap();
+        assert_eq!(cpu.tick(at(3000)), Err(LimitHit::CpuTime(budget())));
+    }
+
+    #[test]
+    fn s2_cpu_time_counts_on_whatever_thread() {
+        let mut cpu = CpuTime::new(TICK, budget());
+        let elsewhere = || thread::spawn(Reading::now).join().unwrap();
+        for _ in 0..3 {
+            cpu.tick(elsewhere()).unwrap();
+        }
+        assert_eq!(cpu.tick(elsewhere()), Err(LimitHit::CpuTime(budget())));
+    }
+
+    #[test]
+    fn s2_a_loop_is_found_by_the_clock_of_its_thread() {
+        let mut cpu = CpuTime::new(TICK, budget());
+        while cpu.tick(Reading::now()).is_ok() {}
+        let mut meter = Meter::new(TICK, 0, budget());
+        while meter.tick().is_ok() {}
+        meter.arm(budget());
         meter.tick().unwrap();
     }
 

@@ -25,7 +25,7 @@ use crate::{
     failure,
     foreign::{Outbox, wasmcloud_async},
     instance::{Counted, Newborn, Stillborn, Template, born},
-    limits::{Budget, Ticks},
+    limits::{Budget, CpuTime},
     state::State,
 };
 
@@ -234,8 +234,8 @@ impl Life {
             // all that are in it end with it: the last one's is the latest
             state.deadline = Instant::now() + budget.wall_time;
             state.meter.arm(budget.clone());
-            let ticks = Ticks::new(*tick, budget);
-            state.tasks.begin(begun.task(), Attempt::new(ticks, limits, reply));
+            let cpu = CpuTime::new(*tick, budget);
+            state.tasks.begin(begun.task(), Attempt::new(cpu, limits, reply));
             wasmtime::error::Ok(begun)
         })?;
         let task = begun.task();

@@ -10,7 +10,7 @@ use super::pulse::Pulse;
 use crate::{
     Limits,
     foreign::Outbox,
-    limits::{LimitHit, Ticks},
+    limits::{CpuTime, LimitHit, Reading},
     state::State,
 };
 
@@ -24,15 +24,15 @@ pub(crate) fn caller(
 
 /// One attempt at an event.
 pub(super) struct Attempt {
-    pub(super) ticks: Ticks,
+    pub(super) cpu: CpuTime,
     pub(super) outbox: Outbox,
     /// Where the outcome goes; none when it is there.
     reply: Option<oneshot::Sender<Outcome>>,
 }
 
 impl Attempt {
-    pub(super) fn new(ticks: Ticks, limits: &Limits, reply: oneshot::Sender<Outcome>) -> Self {
-        Self { ticks, outbox: Outbox::new(limits), reply: Some(reply) }
+    pub(super) fn new(cpu: CpuTime, limits: &Limits, reply: oneshot::Sender<Outcome>) -> Self {
+        Self { cpu, outbox: Outbox::new(limits), reply: Some(reply) }
     }
 }
 
@@ -115,7 +115,9 @@ impl State {
             return Ok(UpdateDeadline::Continue(1));
         }
         match task.and_then(|task| self.tasks.attempts.get_mut(&task)) {
-            Some(attempt) => attempt.ticks.tick().inspect_err(|_| self.tasks.blame = task)?,
+            Some(attempt) => {
+                attempt.cpu.tick(Reading::now()).inspect_err(|_| self.tasks.blame = task)?
+            }
             None => self.meter.tick()?,
         }
         Ok(UpdateDeadline::YieldCustom(1, self.tasks.pulse.give_way(&self.share)))
