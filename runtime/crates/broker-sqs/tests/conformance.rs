@@ -14,26 +14,13 @@ struct Queues {
     name: &'static str,
     server: Server,
     fifo: bool,
-    /// Calls at once.
-    calls: usize,
-    gaps: Gaps,
 }
-
-type Gaps = &'static [(&'static str, &'static str)];
-
-const LOCKS: &str = "moto looks at a group's lock when a long poll begins, and not when it answers";
-const MOTO_FIFO: Gaps = &[("group_in_two_processes", LOCKS), ("close_without_loss", LOCKS)];
-const MOTO: Gaps = &[
-    ("group_in_two_processes", "moto gives almost all to one of two long polls"),
-    ("full_window", "moto may answer two polls at once with the same message"),
-];
 
 impl Queues {
     fn connection(&self, create_topics: bool) -> Arc<dyn Connection> {
         Arc::new(self.server.connect(|config| {
             config.fifo = self.fifo;
             config.create_topics = create_topics;
-            config.calls = self.calls;
         }))
     }
 }
@@ -61,7 +48,7 @@ impl Backend for Queues {
             headers: Headers::EVERYTHING,
             locks_keys: self.fifo,
             lease: Some(LEASE),
-            gaps: self.gaps,
+            gaps: &[],
         }
     }
 
@@ -80,15 +67,12 @@ impl Backend for Queues {
 
 fn moto(fifo: bool) -> Option<Queues> {
     let name = if fifo { "SQS FIFO (moto)" } else { "SQS (moto)" };
-    let gaps = if fifo { MOTO_FIFO } else { MOTO };
-    // nor has it the lock of a group right for two polls of one process
-    let calls = if fifo { 1 } else { 4 };
-    common::moto().map(|server| Queues { name, server, fifo, calls, gaps })
+    common::moto().map(|server| Queues { name, server, fifo })
 }
 
 fn elasticmq(fifo: bool) -> Option<Queues> {
     let name = if fifo { "SQS FIFO (ElasticMQ)" } else { "SQS (ElasticMQ)" };
-    common::elasticmq().map(|server| Queues { name, server, fifo, calls: 4, gaps: &[] })
+    common::elasticmq().map(|server| Queues { name, server, fifo })
 }
 
 fn main() -> ExitCode {
