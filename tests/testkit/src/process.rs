@@ -248,12 +248,28 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        // of a process that hangs, the log says nothing
+        let threads = std::thread::panicking().then(|| threads(self.child.id()));
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
+        if let Some(threads) = threads {
             eprintln!("--- end of {}:\n{}", self.folder.join("sandbar.log").display(), self.log());
+            eprintln!(
+                "--- its threads were (name, where the kernel has it, system call):\n{threads}"
+            );
         }
     }
+}
+
+/// What the threads of a process are doing, as far as the system tells.
+fn threads(pid: u32) -> String {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let said = |task: fs::DirEntry| {
+        let word = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let words = ["comm", "wchan", "syscall"].map(|file| word(file).trim().to_owned());
+        words.join("  ")
+    };
+    tasks.map(said).collect::<Vec<_>>().join("\n")
 }
 
 fn log_tail(folder: &Path) -> String {
