@@ -236,12 +236,16 @@ impl Carrier {
 
 #[async_trait]
 impl Handler for Carrier {
-    async fn handle(&self, calls: &[Call]) -> Outcomes {
+    async fn handle(&self, calls: &[&Call]) -> Outcomes {
         let results = calls.iter().map(|call| self.carry(call)).collect();
         Outcomes { by: self.by.clone(), results }
     }
 
     fn max_batch(&self) -> usize {
+        BATCH
+    }
+
+    fn min_batch(&self) -> usize {
         BATCH
     }
 }

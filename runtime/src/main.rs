@@ -7,6 +7,11 @@ use std::{io, process::ExitCode};
 use clap::Parser as _;
 use commands::{Cli, Failed, execute, print_error};
 
+/// Events are allocated on one thread and freed on another, at which the system's allocator is slow
+/// (`docs/performance.md`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// 0: done. 1: failed, and standard error says why. 2: the command line is wrong (clap).
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -52,12 +52,16 @@ impl Forward {
 
 #[async_trait]
 impl Handler for Forward {
-    async fn handle(&self, calls: &[Call]) -> Outcomes {
+    async fn handle(&self, calls: &[&Call]) -> Outcomes {
         let results = calls.iter().map(|call| Ok(vec![self.forward(&call.event)].into())).collect();
         Outcomes { by: self.by.clone(), results }
     }
 
     fn max_batch(&self) -> usize {
+        BATCH
+    }
+
+    fn min_batch(&self) -> usize {
         BATCH
     }
 }

@@ -30,6 +30,10 @@ use crate::{
     suites::SUITES,
 };
 
+/// That of `sandbar`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
     ensure!(

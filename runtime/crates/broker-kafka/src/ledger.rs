@@ -231,7 +231,10 @@ impl Ledger {
     pub fn is_full(&mut self) -> bool {
         // reading again what lies among the inherited ones adds nothing, and only this
         // can make them fewer
-        self.inherited.as_ref().is_none_or(|i| i.finished.is_empty()) && self.fill() >= FULL
+        self.inherited.as_ref().is_none_or(|i| i.finished.is_empty())
+            // asked with each look at the queue: mostly there is no need to encode them
+            && self.watermark.as_ref().is_some_and(|w| metadata::most(w.extent_ahead()) >= FULL)
+            && self.fill() >= FULL
     }
 }
 

@@ -90,6 +90,12 @@ pub(crate) fn fill(length: usize) -> f64 {
     length as f64 / LIMIT as f64
 }
 
+/// The most that so many ranges within so many positions can [`fill`]: two numbers each.
+pub(crate) fn most((ranges, positions): (usize, u64)) -> f64 {
+    let number = (u64::BITS - positions.leading_zeros()).div_ceil(7).max(1) as usize;
+    fill(PREFIX.len() + (CHECKSUM + 1 + ranges * 2 * number).div_ceil(3) * 4)
+}
+
 /// The finished positions that were committed together with the offset `from`.
 pub(crate) fn decode(from: u64, metadata: &[u8]) -> Result<Ranges, Unreadable> {
     if metadata.is_empty() {
@@ -212,6 +218,8 @@ mod tests {
             let finished: BTreeSet<u64> = finished.into_iter().map(|p| from + p).collect();
             let text = encode(from, &ranges(&finished));
             prop_assert!(text.is_ascii());
+            let extent = (finished.len(), finished.last().map_or(0, |last| last + 1 - from));
+            prop_assert!(fill(text.len()) <= most(extent));
             prop_assert_eq!(positions(&decode(from, text.as_bytes()).unwrap()), finished);
         }
 

@@ -59,10 +59,15 @@ pub struct Outcomes {
 pub trait Handler: Send + Sync {
     /// Handles a batch of events of which no two share an ordering key.
     /// Always returns exactly one outcome per call, in order.
-    async fn handle(&self, calls: &[Call]) -> Outcomes;
+    async fn handle(&self, calls: &[&Call]) -> Outcomes;
 
     /// Largest batch that is worth passing; 1 where batches gain nothing.
     fn max_batch(&self) -> usize {
+        1
+    }
+
+    /// Events that are done sooner than it is worth to spread them over several workers; at least 1.
+    fn min_batch(&self) -> usize {
         1
     }
 }

@@ -90,6 +90,13 @@ impl Watermark {
         self.open
     }
 
+    /// How many ranges [`finished_ahead`](Self::finished_ahead) has, and how many positions lie
+    /// between [`resume_from`](Self::resume_from) and the end of the last one at most.
+    pub fn extent_ahead(&self) -> (usize, u64) {
+        let ranges = self.window.iter().filter(|run| run.done).count();
+        (ranges, self.next - self.resume_from().0)
+    }
+
     /// Terminal events beyond [`resume_from`](Self::resume_from) as half-open
     /// ranges of positions, in order. They must not be handled again after a restart.
     pub fn finished_ahead(&self) -> Vec<(u64, u64)> {

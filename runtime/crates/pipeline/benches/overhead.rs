@@ -197,7 +197,7 @@ struct Nothing {
 
 #[async_trait]
 impl Handler for Nothing {
-    async fn handle(&self, calls: &[Call]) -> Outcomes {
+    async fn handle(&self, calls: &[&Call]) -> Outcomes {
         let (plugin, version, digest) = ("nothing".into(), "0".into(), String::new());
         let by = Arc::new(HandledBy { plugin, version, digest });
         let output = |call: &Call| Outgoing {

@@ -1,6 +1,12 @@
 //! What travels between a partition's loop and its attempts, and back.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    ops::{Deref, DerefMut},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -13,10 +19,28 @@ use crate::{Parcel, Reason, dedup::Claim};
 
 /// An event under way, from its delivery to its settlement. There is one of each,
 /// and it is always in exactly one place.
-pub(crate) struct Record {
+///
+/// In a box: it is large, and changes its place ten times.
+pub(crate) struct Record(Box<Contents>);
+
+pub(crate) struct Contents {
     /// The event as the handler sees it, and the number of the next attempt.
     pub call: Call,
     pub ticket: Ticket,
+}
+
+impl Deref for Record {
+    type Target = Contents;
+
+    fn deref(&self) -> &Contents {
+        &self.0
+    }
+}
+
+impl DerefMut for Record {
+    fn deref_mut(&mut self) -> &mut Contents {
+        &mut self.0
+    }
 }
 
 /// What the pipeline notes on an event.
@@ -68,7 +92,7 @@ impl Record {
     pub(crate) fn new(delivery: Delivery, lane: Option<Bytes>, age: u64) -> Self {
         let Delivery { event, token, redeliveries } = delivery;
         let ticket = Ticket { token, age, redeliveries, lane, ..Ticket::default() };
-        Self { call: Call { event, attempt: 1 }, ticket }
+        Self(Box::new(Contents { call: Call { event, attempt: 1 }, ticket }))
     }
 
     /// The event inside of the parcel that `self` carries, as if it came from its own

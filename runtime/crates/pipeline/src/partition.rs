@@ -59,8 +59,7 @@ struct Work {
     stop: Stop,
 
     ledger: Ledger,
-    // in boxes: a record is large, and maps move their values about
-    lanes: Lanes<Box<Record>>,
+    lanes: Lanes<Record>,
     /// Number of events taken in.
     taken_in: u64,
     later: Agenda<Later>,
@@ -171,13 +170,12 @@ impl Work {
         let heads = self.lanes.unseen();
         if !heads.is_empty() {
             let subscription = self.subscription.clone();
-            let heads: Vec<_> = heads.into_iter().map(|record| *record).collect();
             self.attempts.spawn(heads.len(), |way| subscription.screen(dedup, heads, way));
         }
     }
 
-    /// Hands ready events to attempts as long as there are workers: evenly among the
-    /// free ones, in chunks no larger than the handler likes.
+    /// Hands ready events to attempts as long as there are workers, in chunks as the handler
+    /// likes them.
     fn start_attempts(&mut self, mut worker: Option<OwnedSemaphorePermit>) {
         self.shut = false;
         self.gate_opens = None;
@@ -201,9 +199,10 @@ impl Work {
                 _ => (handler.max_batch().max(1), None),
             };
             let free = workers.available_permits() + 1;
-            let size = (self.lanes.ready() / free).clamp(1, limit);
+            // an even part, but no worker is bothered with next to nothing
+            let size = (self.lanes.ready() / free).max(handler.min_batch()).clamp(1, limit);
             let now = Instant::now();
-            let mut records: Vec<_> = self.lanes.take(size).map(|record| *record).collect();
+            let mut records: Vec<_> = self.lanes.take(size).collect();
             for record in &mut records {
                 record.ticket.first_attempt.get_or_insert(now);
             }
@@ -236,7 +235,7 @@ impl Work {
             if self.is_inbox {
                 self.take_in_parcel(record, received);
             } else {
-                self.lanes.admit(lane, age, Box::new(record));
+                self.lanes.admit(lane, age, record);
             }
         }
         Ok(())
@@ -253,7 +252,7 @@ impl Work {
                 self.ledger.retry_at(record.ticket.token, due);
                 self.later.push(due, Later::Admit(record));
             }
-            None => self.lanes.admit(lane, age, Box::new(record)),
+            None => self.lanes.admit(lane, age, record),
         }
     }
 
@@ -267,7 +266,7 @@ impl Work {
                 Fate::New | Fate::Retry { .. } | Fate::Defer | Fate::Stale { .. } if draining => {}
                 Fate::Untouched => {}
                 Fate::Marked => self.unmarked -= 1,
-                Fate::New => self.lanes.again(record.ticket.age, Box::new(record)),
+                Fate::New => self.lanes.again(record.ticket.age, record),
                 Fate::Done(ending) => self.finish(record, ending),
                 Fate::Retry { due, class } => {
                     self.subscription.stats.retried.of(class).inc();
@@ -318,7 +317,7 @@ impl Work {
         if record.call.attempt == 1 {
             record.ticket.first_attempt = None;
         }
-        self.lanes.again(record.ticket.age, Box::new(record));
+        self.lanes.again(record.ticket.age, record);
     }
 
     fn take_settled(
@@ -416,11 +415,11 @@ impl Work {
         while let Some(due) = self.later.pop(now) {
             match due {
                 Later::Attempt(record) => {
-                    self.lanes.again(record.ticket.age, Box::new(record));
+                    self.lanes.again(record.ticket.age, record);
                 }
                 Later::Admit(record) => {
                     let (lane, age) = (record.ticket.lane.clone(), record.ticket.age);
-                    self.lanes.admit(lane, age, Box::new(record));
+                    self.lanes.admit(lane, age, record);
                 }
                 Later::Settle(record, ending) => {
                     self.finished.push(record, ending, self.guarantees);

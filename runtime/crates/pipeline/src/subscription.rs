@@ -120,15 +120,12 @@ impl Subscription {
         let decoded = if self.config.internal { records } else { decode(records, &mut failed) };
         let records = self.unblocked(decoded, &mut failed);
 
-        let (calls, tickets): (Vec<Call>, Vec<_>) =
-            records.into_iter().map(|r| (r.call, r.ticket)).unzip();
-        let outcomes = if calls.is_empty() { Vec::new() } else { self.handle(&calls).await };
+        let outcomes = if records.is_empty() { Vec::new() } else { self.handle(&records).await };
         // another event may have the worker while this one's outputs are written
         drop(turn);
 
         let mut handled = Departure::default();
-        let records = calls.into_iter().zip(tickets).map(|(call, ticket)| Record { call, ticket });
-        for (mut record, (by, outcome)) in records.zip(outcomes) {
+        for (mut record, (by, outcome)) in records.into_iter().zip(outcomes) {
             record.ticket.by = by;
             match outcome.and_then(|handled| self.check(handled)) {
                 Ok(Handled { mut outputs, state }) => {
@@ -186,9 +183,10 @@ impl Subscription {
     }
 
     /// Calls the handler and tells the gate how that went.
-    async fn handle(&self, calls: &[Call]) -> Vec<(Option<Arc<HandledBy>>, Outcome)> {
+    async fn handle(&self, records: &[Record]) -> Vec<(Option<Arc<HandledBy>>, Outcome)> {
+        let calls: Vec<&Call> = records.iter().map(|record| &record.call).collect();
         let began = Instant::now();
-        let answer = guarded(self.handler.handle(calls)).await;
+        let answer = guarded(self.handler.handle(&calls)).await;
         self.stats.process_duration.observe(began.elapsed().as_secs_f64());
         let host_error = |message: String| {
             let error =

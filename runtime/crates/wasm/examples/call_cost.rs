@@ -45,6 +45,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     ] {
         let slot = load(&host, program, instance_events).await?;
         let calls: Vec<_> = (0..together).map(|_| call()).collect();
+        let calls: Vec<&Call> = calls.iter().collect();
         // warm up, then the best of five: the machine is shared
         measure(&slot, &calls, Duration::from_millis(100)).await;
         let mut best = f64::MAX;
@@ -71,7 +72,7 @@ async fn load(
     Ok(HandlerSlot::new(host.load(wasm.into(), spec).await?))
 }
 
-async fn measure(slot: &HandlerSlot, calls: &[Call], time: Duration) -> f64 {
+async fn measure(slot: &HandlerSlot, calls: &[&Call], time: Duration) -> f64 {
     let began = Instant::now();
     let mut events = 0;
     while began.elapsed() < time {

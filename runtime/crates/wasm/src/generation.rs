@@ -1,6 +1,6 @@
 //! One loaded version of one plugin: the way of events through it.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use sandbar_core::{Call, HandledBy, Outcome, Outcomes};
 use tokio::time::Instant;
@@ -95,10 +95,19 @@ impl Generation {
         }
     }
 
+    /// Events that are done sooner than it is worth to spread them.
+    pub fn min_batch(&self) -> usize {
+        match &self.way {
+            Way::Pooled(pooled) => pooled.pace.together(),
+            Way::Shared(_) => 1,
+        }
+    }
+
     /// Runs a batch and returns one outcome per call, in order. An event that breaks its
     /// instance costs only itself: where it is not known which one that was, each is called
     /// again alone.
-    pub async fn call(&self, calls: &[Call]) -> Outcomes {
+    pub async fn call<C: Borrow<Call> + Sync>(&self, calls: &[C]) -> Outcomes {
+        let calls: &[&Call] = &calls.iter().map(Borrow::borrow).collect::<Vec<_>>();
         let mut results = match &self.way {
             Way::Pooled(pooled) => pooled.call(calls).await,
             Way::Shared(shared) => shared.call(calls).await,
@@ -140,7 +149,7 @@ impl Pooled {
     /// Runs a batch on one instance. An event that breaks it costs only itself: the rest goes
     /// on on a fresh one. If a batch that was handed over whole breaks it, each of its events
     /// is called again alone, to find the one to blame.
-    async fn call(&self, calls: &[Call]) -> Vec<Outcome> {
+    async fn call(&self, calls: &[&Call]) -> Vec<Outcome> {
         let mut results: Vec<Outcome> = Vec::with_capacity(calls.len());
         match self.pool.lease().await {
             Ok(lease) => {
@@ -153,7 +162,7 @@ impl Pooled {
         results
     }
 
-    async fn run(&self, lease: &Lease<'_>, calls: &[Call], results: &mut Vec<Outcome>) {
+    async fn run(&self, lease: &Lease<'_>, calls: &[&Call], results: &mut Vec<Outcome>) {
         let mut warm = None;
         // those before this one are called alone
         let mut alone = 0;
@@ -188,7 +197,7 @@ impl Pooled {
     }
 
     /// How many of `rest` go into the guest in one call, or after one another on one instance.
-    fn together(&self, rest: &[Call], alone: bool) -> usize {
+    fn together(&self, rest: &[&Call], alone: bool) -> usize {
         let one =
             alone || self.isolation == Isolation::PerEvent || self.template.calls_each_alone();
         let most = rest.len().min(if one { 1 } else { self.pace.most() });

@@ -127,7 +127,7 @@ pub(crate) enum Blame {
 
 impl Blame {
     /// For what went wrong in a call that held all of `calls`.
-    fn one_of(calls: &[Call]) -> Self {
+    fn one_of(calls: &[&Call]) -> Self {
         if calls.len() == 1 { Self::First } else { Self::Unknown }
     }
 }
@@ -164,7 +164,7 @@ impl Instance {
     /// [`Broken`], which says which of the calls without an outcome is to blame.
     pub(crate) async fn handle(
         &mut self,
-        calls: &[Call],
+        calls: &[&Call],
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), Broken> {
         let template = Arc::clone(&self.template);
@@ -187,7 +187,7 @@ impl Instance {
                 }
             }
             Entry::Batch(guest) => {
-                let lists: Vec<_> = calls.iter().map(Lists::of).collect();
+                let lists: Vec<_> = calls.iter().copied().map(Lists::of).collect();
                 let events: Vec<_> = lists.iter().zip(calls).map(|(l, c)| l.event(c)).collect();
                 let deadline = arm(&mut self.store, Budget::call(limits, calls.len()));
                 self.store.data_mut().begin(calls);
@@ -239,7 +239,7 @@ impl Instance {
     fn unpack(
         &mut self,
         frame: &Bytes,
-        calls: &[Call],
+        calls: &[&Call],
         (mut changes, used): Did,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), Broken> {

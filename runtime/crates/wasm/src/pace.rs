@@ -9,18 +9,22 @@ use std::{
 /// more would only delay it.
 const CALL: Duration = Duration::from_millis(2);
 
+/// Work of less than this is not worth to be spread over workers: to hand it over takes as long.
+const NEXT_TO_NOTHING: Duration = Duration::from_micros(200);
+
 /// The pace of one plugin. It begins with one event, for nothing is known of the handler,
 /// and doubles as long as calls are short.
 #[derive(Debug)]
 pub(crate) struct Pace {
     now: AtomicUsize,
+    together: AtomicUsize,
     most: usize,
 }
 
 impl Pace {
     /// At most `most` events at once.
     pub(crate) fn new(most: usize) -> Self {
-        Self { now: AtomicUsize::new(1), most }
+        Self { now: AtomicUsize::new(1), together: AtomicUsize::new(1), most }
     }
 
     /// Most events that are ever passed at once.
@@ -33,17 +37,28 @@ impl Pace {
         self.now.load(Ordering::Relaxed)
     }
 
+    /// Number of events that are next to nothing.
+    pub(crate) fn together(&self) -> usize {
+        self.together.load(Ordering::Relaxed)
+    }
+
     /// A call with `events` events took `took`.
     pub(crate) fn note(&self, events: usize, took: Duration) {
-        let now = self.at_once();
-        let fits = CALL.as_nanos() * events as u128 / took.as_nanos().max(1);
-        let fits = usize::try_from(fits).unwrap_or(usize::MAX);
+        let within = |time: Duration| {
+            let fits = time.as_nanos() * events as u128 / took.as_nanos().max(1);
+            usize::try_from(fits).unwrap_or(usize::MAX)
+        };
         // few events say little of many, but for that one alone is slow
-        let next = fits.min(now.max(events.saturating_mul(2))).clamp(1, self.most);
-        // mostly the same: reading keeps the line shared between workers
-        if next != now {
-            self.now.store(next, Ordering::Relaxed);
-        }
+        let likely = self.at_once().max(events.saturating_mul(2));
+        let set = |to: &AtomicUsize, fits: usize| {
+            let next = fits.min(likely).clamp(1, self.most);
+            // mostly the same: reading keeps the line shared between workers
+            if next != to.load(Ordering::Relaxed) {
+                to.store(next, Ordering::Relaxed);
+            }
+        };
+        set(&self.now, within(CALL));
+        set(&self.together, within(NEXT_TO_NOTHING));
     }
 }
 
@@ -80,5 +95,17 @@ mod tests {
         assert_eq!(pace.at_once(), 100);
         pace.note(1, Duration::from_secs(1));
         assert_eq!(pace.at_once(), 1);
+    }
+
+    #[test]
+    fn what_is_quickly_done_stays_together() {
+        let pace = Pace::new(100);
+        assert_eq!(pace.together(), 1, "nothing is known yet");
+        (0..8).for_each(|_| pace.note(pace.at_once(), Duration::from_micros(1)));
+        assert_eq!(pace.together(), 100);
+        pace.note(50, Duration::from_millis(1));
+        assert_eq!(pace.together(), 10, "of 20 us each");
+        pace.note(10, Duration::from_millis(10));
+        assert_eq!(pace.together(), 1);
     }
 }

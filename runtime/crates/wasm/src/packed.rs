@@ -22,7 +22,7 @@ const AROUND: usize = 48;
 const NAMES: usize = 8;
 
 /// How many of `calls` go into one frame; at least one.
-pub(crate) fn fit(calls: &[Call]) -> usize {
+pub(crate) fn fit(calls: &[&Call]) -> usize {
     let mut bytes = 0;
     let more = calls.iter().take_while(|call| {
         bytes += size(call);
@@ -42,8 +42,8 @@ fn size(call: &Call) -> usize {
 }
 
 /// The frame of `calls`.
-pub(crate) fn events(calls: &[Call]) -> Vec<u8> {
-    let mut packed = frame::EventsWriter::with_capacity(calls.iter().map(size).sum());
+pub(crate) fn events(calls: &[&Call]) -> Vec<u8> {
+    let mut packed = frame::EventsWriter::with_capacity(calls.iter().copied().map(size).sum());
     for Call { event, attempt, .. } in calls {
         packed.push(frame::Event {
             topic: &event.topic,
@@ -162,18 +162,20 @@ mod tests {
 
     #[test]
     fn frames_are_filled_up_to_their_cap_and_a_large_event_goes_alone() {
-        let kib = vec![call(1000); 400];
+        let kib = call(1000);
+        let kib = vec![&kib; 400];
         let fits = fit(&kib);
         assert!((200..260).contains(&fits), "{fits}");
         assert!(events(&kib[..fits]).len() <= MOST_BYTES);
-        assert_eq!(fit(&[call(1 << 20), call(0)]), 1);
-        assert_eq!(fit(&[call(0), call(1 << 20)]), 1);
-        assert_eq!(fit(&[call(0), call(0)]), 2);
+        let (large, small) = (call(1 << 20), call(0));
+        assert_eq!(fit(&[&large, &small]), 1);
+        assert_eq!(fit(&[&small, &large]), 1);
+        assert_eq!(fit(&[&small, &small]), 2);
     }
 
     #[test]
     fn a_null_header_arrives_as_an_empty_one_and_the_rest_as_it_is() {
-        let packed = events(&[call(2)]);
+        let packed = events(&[&call(2)]);
         let mut read = frame::Events::open(&packed).unwrap();
         let event = read.next(|n, v| (n, v), |n, v| (n, v)).unwrap().unwrap();
         let expected = frame::Event {

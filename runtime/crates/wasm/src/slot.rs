@@ -33,11 +33,15 @@ impl HandlerSlot {
 
 #[async_trait]
 impl Handler for HandlerSlot {
-    async fn handle(&self, calls: &[Call]) -> Outcomes {
+    async fn handle(&self, calls: &[&Call]) -> Outcomes {
         self.current().call(calls).await
     }
 
     fn max_batch(&self) -> usize {
         self.0.load().max_batch()
+    }
+
+    fn min_batch(&self) -> usize {
+        self.0.load().min_batch()
     }
 }

@@ -105,7 +105,7 @@ impl State {
 
     /// From here on what the guest does is on behalf of the first of `calls`, which is
     /// the only one where that matters.
-    pub(crate) fn begin(&mut self, calls: &[Call]) {
+    pub(crate) fn begin(&mut self, calls: &[&Call]) {
         if self.facts.state.is_some() {
             self.overlay.reset();
         }

@@ -91,7 +91,10 @@ fn measure(
     let mut contestants: Vec<Contestant<'_, 1>> = Vec::new();
     for Entrant { handler, together, .. } in &entrants {
         let calls: Vec<Call> = (0..*together).map(|_| call(size)).collect();
-        let run = move |time| runtime.block_on(spin(&**handler, &calls, time));
+        let run = move |time| {
+            let calls: Vec<&Call> = calls.iter().collect();
+            runtime.block_on(spin(&**handler, &calls, time))
+        };
         run(time / 4)?;
         contestants.push(Box::new(move || Ok([run(time)?])));
     }
@@ -106,7 +109,7 @@ fn measure(
 }
 
 /// Seconds an event.
-async fn spin(handler: &dyn Handler, calls: &[Call], time: Duration) -> Result<f64> {
+async fn spin(handler: &dyn Handler, calls: &[&Call], time: Duration) -> Result<f64> {
     let (began, mut events) = (Instant::now(), 0);
     while began.elapsed() < time {
         // enough of them that the clock itself costs nothing
@@ -199,8 +202,8 @@ fn given(event: &Owned) -> Outgoing {
 
 #[async_trait]
 impl Handler for Native {
-    async fn handle(&self, calls: &[Call]) -> Outcomes {
-        let one = |call: &Call| Ok(vec![given(std::hint::black_box(&taken(&call.event)))].into());
+    async fn handle(&self, calls: &[&Call]) -> Outcomes {
+        let one = |call: &&Call| Ok(vec![given(std::hint::black_box(&taken(&call.event)))].into());
         Outcomes { by: Arc::clone(&self.by), results: calls.iter().map(one).collect() }
     }
 }

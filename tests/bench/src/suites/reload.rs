@@ -119,7 +119,7 @@ fn pauses(bench: &Bench, section: &mut Section, subject: &Subject) -> Result<()>
 async fn work(slot: Arc<HandlerSlot>, event: Call, stop: Arc<AtomicBool>) -> Result<Vec<Instant>> {
     let mut ends = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let outcomes = slot.handle(std::slice::from_ref(&event)).await;
+        let outcomes = slot.handle(&[&event]).await;
         ensure!(outcomes.results.iter().all(Result::is_ok), "{:?}", outcomes.results);
         ends.push(Instant::now());
         // lets the loading have a turn, as waiting for events does

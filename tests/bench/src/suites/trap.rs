@@ -24,7 +24,8 @@ async fn measure(bench: &Bench, section: &mut Section) -> Result<()> {
     let slot = HandlerSlot::new(host.load(wasm.into(), LoadSpec::new("counts")).await?);
     let mut trap = call(1024);
     trap.event.payload = Some("trap".into());
-    let (trap, good) = ([trap], [call(1024)]);
+    let good = call(1024);
+    let (trap, good) = ([&trap], [&good]);
     let (mut traps, mut next, mut warm) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.pick(1000, 100) {
         traps.push(timed(&slot, &trap, false).await?);
@@ -39,7 +40,7 @@ async fn measure(bench: &Bench, section: &mut Section) -> Result<()> {
     Ok(())
 }
 
-async fn timed(slot: &HandlerSlot, calls: &[Call], well: bool) -> Result<f64> {
+async fn timed(slot: &HandlerSlot, calls: &[&Call], well: bool) -> Result<f64> {
     let began = Instant::now();
     let outcomes = slot.handle(calls).await;
     let took = began.elapsed().as_secs_f64();

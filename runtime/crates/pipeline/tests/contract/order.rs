@@ -157,7 +157,7 @@ struct Slot(RwLock<Arc<FakeHandler>>);
 
 #[async_trait]
 impl Handler for Slot {
-    async fn handle(&self, calls: &[Call]) -> Outcomes {
+    async fn handle(&self, calls: &[&Call]) -> Outcomes {
         let current = self.0.read().clone();
         current.handle(calls).await
     }

@@ -41,7 +41,7 @@ impl Drop for Batch<'_> {
 }
 
 impl FakeHandler {
-    fn begin(&self, calls: &[Call]) -> (Batch<'_>, u32) {
+    fn begin(&self, calls: &[&Call]) -> (Batch<'_>, u32) {
         let state = &mut *self.world.lock();
         let version = match state.fault {
             Some(ModelFault::ReloadIgnored) => 1,
@@ -49,7 +49,7 @@ impl FakeHandler {
         };
         let batch = state.batches;
         state.batches += 1;
-        let begin = |call: &Call| state.begin(self.member, call, version, batch);
+        let begin = |call: &&Call| state.begin(self.member, call, version, batch);
         let calls = calls.iter().map(begin).collect();
         (Batch { handler: self, calls, number: batch, answered: false }, version)
     }
@@ -114,7 +114,7 @@ impl State {
 
 #[async_trait]
 impl Handler for FakeHandler {
-    async fn handle(&self, calls: &[Call]) -> Outcomes {
+    async fn handle(&self, calls: &[&Call]) -> Outcomes {
         self.world.alive(self.member).await;
         let (batch, version) = self.begin(calls);
         let by = HandledBy {
@@ -159,6 +159,10 @@ impl Handler for FakeHandler {
             true => 1 + self.world.lock().batches % plan.max_batch,
             false => plan.max_batch,
         }
+    }
+
+    fn min_batch(&self) -> usize {
+        if self.world.plan.paced { self.max_batch().div_ceil(2) } else { 1 }
     }
 }
 

@@ -138,7 +138,7 @@ impl Shared {
     }
 
     /// One outcome per call, in order; none waits for another but to be told with it.
-    pub(crate) async fn call(&self, calls: &[Call]) -> Vec<Outcome> {
+    pub(crate) async fn call(&self, calls: &[&Call]) -> Vec<Outcome> {
         join_all(calls.iter().map(|call| self.one(call))).await
     }
 

@@ -1,6 +1,6 @@
 //! Plugins that take batches.
 
-use sandbar_core::ErrorClass;
+use sandbar_core::{Call, ErrorClass};
 
 use crate::PACKED;
 use crate::support::{Bench, call, only, run};
@@ -27,7 +27,7 @@ async fn s1_batch() {
     assert_eq!(outcomes[3].as_ref().unwrap_err().message, "not mine");
     assert_eq!(run(&batch, call("trap")).await.unwrap_err().class, ErrorClass::Trap);
     assert_eq!(only(&run(&batch, call("a")).await), "1");
-    assert!(batch.call(&[]).await.results.is_empty());
+    assert!(batch.call::<Call>(&[]).await.results.is_empty());
 }
 
 #[tokio::test]

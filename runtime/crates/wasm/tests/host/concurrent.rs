@@ -189,11 +189,11 @@ async fn h2_events_in_flight_finish_in_the_instance_that_they_began_in() {
     let slot = Arc::new(HandlerSlot::new(bench.load_with("async-waits", with_clocks).await));
     let in_flight = tokio::spawn({
         let slot = Arc::clone(&slot);
-        async move { slot.handle(&[call("5000")]).await }
+        async move { slot.handle(&[&call("5000")]).await }
     });
     sleep(Duration::from_secs(1)).await;
     drop(slot.swap(bench.load_with("async-waits", with_clocks).await));
-    let next = slot.handle(&[call("1")]).await;
+    let next = slot.handle(&[&call("1")]).await;
     assert_eq!(only(&next.results[0]), "1 at once, the 1.");
     assert!(!in_flight.is_finished());
     assert_eq!(only(&in_flight.await.unwrap().results[0]), "1 at once, the 1.");

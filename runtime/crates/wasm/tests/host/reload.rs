@@ -21,7 +21,7 @@ async fn h2_calls_in_flight_finish_on_the_old_version_and_the_next_uses_the_new(
     let slot = Arc::new(HandlerSlot::new(tagged(&bench, 5_000, "old").await));
     let in_flight = tokio::spawn({
         let slot = Arc::clone(&slot);
-        async move { slot.handle(&[call("")]).await }
+        async move { slot.handle(&[&call("")]).await }
     });
     // until the call waits in the host
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -29,7 +29,7 @@ async fn h2_calls_in_flight_finish_on_the_old_version_and_the_next_uses_the_new(
     let old = slot.swap(tagged(&bench, 0, "new").await);
     let gone = Arc::downgrade(&old);
     drop(old);
-    assert_eq!(only(&slot.handle(&[call("")]).await.results[0]), "new");
+    assert_eq!(only(&slot.handle(&[&call("")]).await.results[0]), "new");
     assert!(!in_flight.is_finished(), "the old call still waits");
     assert!(gone.upgrade().is_some());
     let finished = in_flight.await.unwrap();
@@ -41,7 +41,7 @@ async fn h2_calls_in_flight_finish_on_the_old_version_and_the_next_uses_the_new(
 async fn h3_init_fails() {
     let bench = Bench::new();
     let slot = HandlerSlot::new(bench.load("counts").await);
-    assert_eq!(only(&slot.handle(&[call("")]).await.results[0]), "1");
+    assert_eq!(only(&slot.handle(&[&call("")]).await.results[0]), "1");
 
     let attempt = async |how: &str| -> LoadError {
         let mut spec = LoadSpec::new("counts");
@@ -53,7 +53,7 @@ async fn h3_init_fails() {
     insta::assert_snapshot!(attempt("trap").await, @"init failed (trap): wasm trap: wasm `unreachable` instruction executed");
     insta::assert_snapshot!(attempt("loop").await, @"init failed (deadline): took longer than 200 ms (limits.init-time)");
     // what served goes on serving, on the instance that it had
-    assert_eq!(only(&slot.handle(&[call("")]).await.results[0]), "2");
+    assert_eq!(only(&slot.handle(&[&call("")]).await.results[0]), "2");
     let works = bench.host.load(program("init-fails"), LoadSpec::new("p")).await.unwrap();
     assert!(works.description().is_some(), "it can also work");
 }
@@ -68,6 +68,6 @@ async fn h3_files_that_do_not_load_leave_the_old_version_serving() {
     {
         bench.refused(wasm).await;
     }
-    assert_eq!(only(&slot.handle(&[call("")]).await.results[0]), "1");
+    assert_eq!(only(&slot.handle(&[&call("")]).await.results[0]), "1");
     assert_eq!(slot.current().handled_by().plugin, "counts");
 }

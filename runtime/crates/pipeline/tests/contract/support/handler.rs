@@ -175,12 +175,12 @@ pub fn text(call: &Call) -> String {
 
 #[async_trait]
 impl Handler for FakeHandler {
-    async fn handle(&self, calls: &[Call]) -> Outcomes {
+    async fn handle(&self, calls: &[&Call]) -> Outcomes {
         self.batches.lock().push(calls.len());
         let running: Vec<_> = calls.iter().map(|call| Attempt::begin(self, call)).collect();
         let mut results = Vec::new();
         for call in calls {
-            results.push((self.script)(call.clone()).await);
+            results.push((self.script)((*call).clone()).await);
         }
         for (attempt, result) in running.into_iter().zip(&results) {
             attempt.end(result);
