@@ -25,8 +25,8 @@ pub(crate) struct LogSource {
     globs: GlobSet,
     start: StartAt,
     until_end: bool,
-    /// Ends of the topics that were there when the subscription began. A topic that
-    /// appeared later is read from its beginning: all of it arrived "from now on".
+    /// Ends of the topics that match and were there when the subscription began. A topic
+    /// that appeared later is read from its beginning: all of it arrived "from now on".
     ends: HashMap<u32, Vec<u64>>,
     taken: HashSet<u32>,
     ready: VecDeque<LogPartition>,
@@ -41,26 +41,46 @@ impl LogSource {
                 spec.group, log.shared.config.name
             ))
         })?;
-        let (patterns, exact): (Vec<_>, Vec<_>) =
+        let (patterns, mut exact): (Vec<_>, Vec<_>) =
             spec.topics.into_iter().partition(|t| t.contains('*'));
+        exact.sort();
+        exact.dedup();
         for name in &exact {
             log.validate_topic(name).map_err(SourceError::Fatal)?;
         }
         let grown = log.shared.catalog.grown.subscribe();
-        let topics = log.shared.catalog.all();
-        let ends = |t: &Topic| (0..t.partitions()).map(|p| t.extent(p).end).collect();
-        Ok(Self {
+        let mut source = Self {
             lease,
             exact,
             globs: globs(&patterns)?,
             start: spec.start,
             until_end: spec.until_end,
-            ends: topics.iter().map(|t| (t.id, ends(t))).collect(),
+            ends: HashMap::new(),
             taken: HashSet::new(),
             ready: VecDeque::new(),
             grown,
             log,
-        })
+        };
+        let ends = |t: &Topic| (0..t.partitions()).map(|p| t.extent(p).end).collect();
+        source.ends = source.matching().iter().map(|t| (t.id, ends(t))).collect();
+        Ok(source)
+    }
+
+    /// Topics that match and were not taken yet. Every subscription looks for them whenever a topic
+    /// is made: those that name theirs look up no others.
+    fn matching(&self) -> Vec<Arc<Topic>> {
+        let catalog = &self.log.shared.catalog;
+        let named = self.exact.iter().filter_map(|name| catalog.get(name));
+        let mut topics: Vec<_> = if self.globs.is_empty() {
+            named.collect()
+        } else {
+            let is_named = |t: &Topic| self.exact.iter().any(|name| **name == *t.name);
+            let is_met =
+                |t: &Topic| self.globs.is_match(&*t.name) && !reserved::is_reserved(&t.name);
+            catalog.all().into_iter().filter(|t| is_named(t) || is_met(t)).collect()
+        };
+        topics.retain(|t| !self.taken.contains(&t.id));
+        topics
     }
 
     /// Takes the partitions of topics that match and were not taken yet.
@@ -73,12 +93,7 @@ impl LogSource {
                 self.log.writer.call(Work::Ensure(missing)).await?;
             }
         }
-        let matches = |t: &Topic| {
-            self.exact.iter().any(|name| **name == *t.name)
-                || (self.globs.is_match(&*t.name) && !reserved::is_reserved(&t.name))
-        };
-        let mut topics = catalog.all();
-        topics.retain(|t| !self.taken.contains(&t.id) && matches(t));
+        let topics = self.matching();
         let mut partitions = Vec::new();
         for topic in &topics {
             for partition in 0..topic.partitions() {
