@@ -7,8 +7,6 @@
 
 #include "sandbar_internal.h"
 
-#define EXPORT(name) __attribute__((export_name(name)))
-
 /* ---- layouts ---- */
 
 typedef struct {
@@ -77,8 +75,8 @@ IMPORT(PREVIEW1, "sandbar_panic") _Noreturn void preview1_panic(const char *reas
 /* ---- memory of one event ---- */
 
 /* Blocks in the order they were made; the last one is in use. */
-typedef struct block {
-    struct block *before;
+typedef struct sandbar_block {
+    struct sandbar_block *before;
     size_t used, size;
     _Alignas(16) char memory[];
 } block_t;
@@ -109,7 +107,23 @@ void *sandbar_arena(size_t size)
     return memory;
 }
 
-static void forget(void)
+sandbar_mark_t sandbar_mark(void)
+{
+    return (sandbar_mark_t){arena, arena ? arena->used : 0};
+}
+
+void sandbar_rewind(sandbar_mark_t mark)
+{
+    while (arena && arena != mark.block) {
+        block_t *before = arena->before;
+        free(arena);
+        arena = before;
+    }
+    if (arena)
+        arena->used = mark.used;
+}
+
+void sandbar_forget(void)
 {
     /* one block stays, for the next event */
     while (arena && arena != kept && arena->before) {
@@ -294,6 +308,26 @@ outgoing_t sandbar_put_outgoing(const sandbar_outgoing_t *event)
     };
 }
 
+sandbar_outgoing_t *const *sandbar_outputs(size_t *count)
+{
+    *count = output_count;
+    return outputs;
+}
+
+_Noreturn void sandbar_not_a_result(sandbar_result_t result)
+{
+    sandbar_panic("the handler returned no sandbar_result_t: its verdict is %d", (int)result.verdict);
+}
+
+sandbar_result_t sandbar_call(const sandbar_event_t *event)
+{
+    output_count = 0;
+    preview1_event_time(event->timestamp_ms);
+    sandbar_result_t said = sandbar_plugin.handle(event);
+    preview1_flush();
+    return said;
+}
+
 static void put_result(handle_result_t *to, sandbar_result_t result)
 {
     to->failed = sandbar_failed(result);
@@ -325,7 +359,7 @@ static void put_result(handle_result_t *to, sandbar_result_t result)
         to->failure.defer_ms = result.delay_ms;
         return;
     }
-    sandbar_panic("the handler returned no sandbar_result_t: its verdict is %d", (int)result.verdict);
+    sandbar_not_a_result(result);
 }
 
 EXPORT("sandbar:events/handler@0.1.1#handle")
@@ -357,11 +391,7 @@ handle_result_t *export_handle(const char *topic, uint32_t topic_len, uint32_t p
         .attributes = facts,
         .attribute_count = attribute_count,
     };
-    output_count = 0;
-    preview1_event_time(timestamp_ms);
-    sandbar_result_t said = sandbar_plugin.handle(&event);
-    preview1_flush();
-    put_result(&result, said);
+    put_result(&result, sandbar_call(&event));
     return &result;
 }
 
@@ -370,7 +400,7 @@ EXPORT("cabi_post_sandbar:events/handler@0.1.1#handle")
 void export_handled(handle_result_t *result)
 {
     (void)result;
-    forget();
+    sandbar_forget();
 }
 
 /* ---- configuration, facts, log ---- */

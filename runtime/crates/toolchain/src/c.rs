@@ -41,6 +41,7 @@ const SDK_FILES: &[(&str, &str)] = sdk![
     "sandbar_json.c",
     "sandbar_json.h",
     "sandbar_json_write.c",
+    "sandbar_packed.c",
     "sandbar_reach.c",
     "sandbar_reach.h",
 ];

@@ -49,6 +49,7 @@ const SDK_FILES: &[(&str, &str)] = sdk![
     "internal/host/standin.go",
     "log.go",
     "metrics/metrics.go",
+    "packed_wasip1.go",
     "panic.go",
     "plugin.go",
     "publish.go",

@@ -14,6 +14,9 @@ use crate::ComponentError;
 
 /// The world of a plugin made with an SDK whose modules do not carry theirs.
 const WORLD: &str = "event-plugin";
+/// The same where the SDK has the packed fast path, and the function by which that shows.
+const PACKED_WORLD: &str = "packed-plugin";
+const PACKED: &str = "sandbar:events/packed-handler@0.1.1#handle-packed";
 /// The name by which modules import the adapter.
 const NAME: &str = "wasi_snapshot_preview1";
 
@@ -26,7 +29,7 @@ const RANDOM_LOCAL: &str = include_str!("preview1/random-local.wat");
 const RANDOM_HOST: &str = include_str!("preview1/random-host.wat");
 const WASI: &str = include_str!("preview1/wasi.wit");
 
-/// Encodes a core module that exports [`WORLD`] and imports preview 1 into a component.
+/// Encodes a core module that exports [`WORLD`] or [`PACKED_WORLD`] and imports preview 1 into a component.
 /// `wit` is the folder of the contract.
 ///
 /// # Errors
@@ -41,12 +44,26 @@ type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
 fn encode(module: &[u8], wants: Wants, wit: &Path) -> Result<Vec<u8>> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_dir(wit)?;
-    let world = resolve.select_world(&[package], Some(WORLD))?;
+    let world = if is_packed(module)? { PACKED_WORLD } else { WORLD };
+    let world = resolve.select_world(&[package], Some(world))?;
     let module = with_world(module.to_vec(), &resolve, world)?;
     let package = resolve.push_str("adapter.wit", &wants.world())?;
     let world = resolve.select_world(&[package], Some("adapter"))?;
     let adapter = with_world(wat::parse_str(wants.text())?, &resolve, world)?;
     ComponentEncoder::default().validate(true).module(&module)?.adapter(NAME, &adapter)?.encode()
+}
+
+fn is_packed(module: &[u8]) -> Result<bool> {
+    for payload in Parser::new(0).parse_all(module) {
+        if let Payload::ExportSection(exports) = payload? {
+            for export in exports {
+                if export?.name == PACKED {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn with_world(mut module: Vec<u8>, resolve: &Resolve, world: WorldId) -> Result<Vec<u8>> {

@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, fs, path::Path};
 use sandbar_core::Header;
 use sandbar_wasm::LoadSpec;
 
-use crate::support::{Bench, attributes, call, run};
+use crate::{
+    concurrent::with_clocks,
+    support::{Bench, attributes, call, only, run},
+};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
 
@@ -63,5 +66,29 @@ async fn a_component_of_each_released_version_is_kept_and_runs() {
         assert_eq!(bench.log.lines(), ["kept Info kept: in/3/7"], "{version}");
         let rejected = run(&plugin, crate::support::call("reject")).await.unwrap_err();
         assert_eq!((&*rejected.code, &*rejected.message), ("kept", "as it says"), "{version}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_of_each_released_version_of_async_handlers_is_kept_and_runs() {
+    let released = versions("wit", "async-", "");
+    assert!(!released.is_empty());
+    assert_eq!(versions("tests/compatibility", "events-async-", ".wasm"), released);
+    for version in released {
+        let file = format!("{ROOT}/tests/compatibility/events-async-{version}.wasm");
+        let bench = Bench::new();
+        let mut spec = LoadSpec::new("kept");
+        with_clocks(&mut spec);
+        let plugin = match bench.host.load(fs::read(&file).unwrap().into(), spec).await {
+            Ok(plugin) => plugin,
+            Err(e) => panic!("{version}: {e}"),
+        };
+        let exports = &plugin.inspection().exports;
+        let handler = format!("sandbar:events-async/handler@{version}");
+        assert!(exports.contains(&handler), "{version}: {exports:?}");
+        assert_eq!(plugin.description().unwrap().name, "waits", "{version}");
+        let outcomes = plugin.call(&["20", "20"].map(call)).await.results;
+        let said: Vec<_> = outcomes.iter().map(only).collect();
+        assert_eq!(said, ["2 at once, the 1.", "2 at once, the 2."], "{version}");
     }
 }

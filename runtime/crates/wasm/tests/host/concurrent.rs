@@ -14,7 +14,7 @@ use crate::{
     support::{Bench, again, call, component, fails, only, program, run},
 };
 
-fn with_clocks(spec: &mut LoadSpec) {
+pub fn with_clocks(spec: &mut LoadSpec) {
     spec.grants.insert(Grant::Clocks);
     spec.concurrency = 10;
     spec.limits.cpu_time = Duration::from_millis(200);
