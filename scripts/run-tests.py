@@ -24,7 +24,8 @@ BROKERS = ("runtime/crates/broker-", "examples/demo", "tests.")
 STAGES = {"conformance": 0, "restart": 2}
 # Lines of the reasons of a failure that are said again at the end.
 SAID = 40
-# Longest first, of those that use no broker.
+# Longest first, of those that use no broker. They compile dozens of components: whoever talks to a broker, with
+# time limits on both sides, gets the processor before them.
 LONG = ("languages", "reach", "host")
 
 printing = threading.Lock()
@@ -39,7 +40,7 @@ class Test:
         self.title = f"{package} {name}"
         uses_broker = f"{package}.".startswith(BROKERS)
         self.stage = STAGES.get(name, 1) if uses_broker else None
-        self.rank = name not in LONG
+        self.is_long = name in LONG
 
     def run(self, alone):
         """None where it passed; otherwise what to say of it at the end."""
@@ -52,6 +53,7 @@ class Test:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output and subprocess.STDOUT,
+            preexec_fn=(lambda: os.nice(10)) if self.is_long and not alone else None,
         )
         with printing:
             print(f"\n== {self.title}: {time.monotonic() - began:.1f} s", flush=True)
@@ -83,7 +85,7 @@ def selected(messages):
 
 
 def main():
-    tests = sorted(selected(sys.stdin), key=lambda test: test.rank)
+    tests = sorted(selected(sys.stdin), key=lambda test: not test.is_long)
     if not tests:
         sys.exit("no test executables: cargo has said why")
     # executables of procedural macros are linked with the compiler's own libraries

@@ -21,7 +21,7 @@ pub(crate) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(2));
 
 /// How long an answer takes that SQS does not wait with.
-const ANSWER: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// What the source has to know.
 pub(crate) enum Report {

@@ -7,7 +7,7 @@ use sandbar_broker_sqs::{Sqs, SqsConfig};
 use sandbar_testkit::server::{ELASTICMQ, MOTO, Server as Node};
 
 /// How long a message stays invisible, unless that is extended.
-pub const LEASE: Duration = Duration::from_secs(6);
+pub const LEASE: Duration = Duration::from_secs(10);
 
 /// A server that speaks SQS.
 pub struct Server {
