@@ -21,6 +21,10 @@ def receive_message(self, queue_name, count, wait_seconds_timeout, *args, **kwar
     end = time.monotonic() + (wait_seconds_timeout or 0)
     while True:
         with looking:
+            queue = self.get_queue(queue_name)
+            # moto notices one by one that they are visible again: those behind would overtake the first
+            again = [message for message in queue.pending_messages if message.visible]
+            queue.pending_messages.difference_update(again)
             found = look(self, queue_name, count, 0, *args, **kwargs)
         if found or time.monotonic() >= end:
             return found
