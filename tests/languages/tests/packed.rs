@@ -31,7 +31,8 @@ fn call(number: usize, text: &str) -> Call {
         position: number as u64 * 1_000_000_007,
         key: given(1, "key").map(Into::into),
         payload: Some(text.to_owned().into()),
-        headers: if text == "event" || number % 2 == 0 { headers } else { Vec::new() }.into(),
+        headers: if text == "event" || number.is_multiple_of(2) { headers } else { Vec::new() }
+            .into(),
         timestamp_ms: 1,
         attributes: if text == "event" || number % 4 < 2 { attributes } else { Vec::new() }.into(),
     };

@@ -205,7 +205,7 @@ impl Handler for Nothing {
             payload: call.event.payload.clone(),
             ..Outgoing::new("out", Bytes::new())
         };
-        let one = |call: &Call| {
+        let one = |call: &&Call| {
             let outputs: Vec<_> = (0..self.outputs).map(|_| output(call)).collect();
             Ok(outputs.into())
         };
