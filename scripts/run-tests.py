@@ -46,14 +46,14 @@ class Test:
         """None where it passed; otherwise what to say of it at the end."""
         began = time.monotonic()
         output = None if alone else subprocess.PIPE
+        nice = ["nice", "-n", "10"] if self.is_long and not alone else []
         end = subprocess.run(
-            [self.executable, *sys.argv[1:]],
+            [*nice, self.executable, *sys.argv[1:]],
             cwd=self.folder,
             env={**os.environ, "CARGO_MANIFEST_DIR": str(self.folder)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output and subprocess.STDOUT,
-            preexec_fn=(lambda: os.nice(10)) if self.is_long and not alone else None,
         )
         with printing:
             print(f"\n== {self.title}: {time.monotonic() - began:.1f} s", flush=True)

@@ -21,8 +21,11 @@ fn s1_hostile_plugins_cost_their_own_events_only() -> Result<()> {
     install(&folder, "program-echo", "neighbour", "topics = [\"good\"]\npublish = [\"*\"]\n")?;
     for name in HOSTILE {
         // a loop is a loop after a moment, too; to flood the log may take its time
-        let time = if name == "loops" { "50ms" } else { "60s" };
-        let limits = format!("limits = {{ cpu-time = \"{time}\", wall-time = \"60s\" }}\n");
+        let limits = match name {
+            "loops" => "limits = { cpu-time = \"50ms\" }\n",
+            "floods" => "limits = { cpu-time = \"60s\", wall-time = \"60s\" }\n",
+            _ => "",
+        };
         let settings = format!("topics = [\"bad.{name}\"]\npublish = [\"*\"]\n{limits}");
         install(&folder, &format!("program-{name}"), name, &settings)?;
     }

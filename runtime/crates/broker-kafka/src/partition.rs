@@ -17,7 +17,7 @@ use crate::{
     assignment::Group,
     committed::Committed,
     ledger::{Cursor, Ledger},
-    record::{self, Common},
+    record,
     transactions::Transactions,
 };
 
@@ -31,7 +31,6 @@ pub(crate) struct Slot {
     pub id: PartitionId,
     /// Counts the assignments of a source; for the log.
     pub epoch: u64,
-    common: Common,
     /// Permits a look at the queue: set when it is no longer empty, when intake begins or
     /// goes on, and by the fence.
     wake: Arc<Notify>,
@@ -75,8 +74,7 @@ impl Slot {
             warned: None,
             at_end: false,
         };
-        let common = Common::new(id.topic.clone());
-        Arc::new(Self { id, epoch, common, wake, state: Mutex::new(state) })
+        Arc::new(Self { id, epoch, wake, state: Mutex::new(state) })
     }
 
     /// Lets the intake begin, now that it is known what the group had committed.
@@ -113,7 +111,7 @@ impl Slot {
             match queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     *at_end = false;
-                    ready.extend(ledger.admit(record::event(&message, &self.common)));
+                    ready.extend(ledger.admit(record::event(&message, &self.id.topic)));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => *at_end = true,
                 // has been reported through the client's error callback

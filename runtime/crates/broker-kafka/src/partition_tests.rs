@@ -9,7 +9,6 @@ fn slot(ledger: Ledger) -> Slot {
     Slot {
         id: PartitionId { topic: "t".into(), partition: 0 },
         epoch: 1,
-        common: Common::new("t".into()),
         wake: Arc::default(),
         state: Mutex::new(state),
     }

@@ -14,8 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     admin::{Admin, Probe, native, position},
     client::Listener,
-    error,
-    record::{self, Common},
+    error, record,
 };
 
 /// librdkafka reads partitions only as a group; nothing is ever committed to this
@@ -30,7 +29,6 @@ pub(crate) struct KafkaReader {
     /// Taken by drop alone.
     consumer: Option<BaseConsumer<Listener>>,
     topic: Arc<str>,
-    common: Common,
     /// Whether events that arrive later are read too.
     follow: bool,
     /// Otherwise the partitions still to be read, with the position to stop before.
@@ -105,9 +103,7 @@ impl KafkaReader {
         let mut consumer = probe.0;
         consumer.set_nonempty_callback(move || on_records.notify_one());
         consumer.assign(&assigned).map_err(|e| fatal(e.to_string()))?;
-        let topic: Arc<str> = topic.into();
-        let common = Common::new(topic.clone());
-        Ok(Self { consumer: Some(consumer), topic, common, follow, remaining, wake })
+        Ok(Self { consumer: Some(consumer), topic: topic.into(), follow, remaining, wake })
     }
 
     /// Whether a record belongs to what was asked for; notes what has been read.
@@ -136,7 +132,7 @@ impl Reader for KafkaReader {
                 let Some(consumer) = &self.consumer else { break };
                 match consumer.poll(Duration::ZERO) {
                     Some(Ok(message)) => {
-                        let event = record::event(&message, &self.common);
+                        let event = record::event(&message, &self.topic);
                         drop(message);
                         if self.admit(event.partition, event.position) {
                             events.push(event);

@@ -12,39 +12,18 @@ use sandbar_core::{
     cloudevents::{self, Binding},
 };
 
-/// What the events of one partition have in common. Those without headers share empty ones of their own:
-/// the workers of all partitions would contend for the count of a common one.
-pub(crate) struct Common {
-    topic: Arc<str>,
-    headers: Arc<[Header]>,
-    attributes: Arc<[(String, String)]>,
-}
-
-impl Common {
-    /// For events of `topic`.
-    pub fn new(topic: Arc<str>) -> Self {
-        Self { topic, headers: Vec::new().into(), attributes: Vec::new().into() }
-    }
-}
-
-/// Copies a received record.
-pub(crate) fn event(message: &BorrowedMessage<'_>, common: &Common) -> Event {
-    let found = headers(message);
-    let (headers, attributes) = if found.is_empty() {
-        (common.headers.clone(), common.attributes.clone())
-    } else {
-        let attributes = cloudevents::attributes(&found);
-        (found.into(), attributes)
-    };
+/// Copies a received record; `topic` is its topic's name, shared.
+pub(crate) fn event(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Event {
+    let headers: Arc<[Header]> = headers(message).into();
     Event {
-        topic: common.topic.clone(),
+        topic: topic.clone(),
         // librdkafka's -1 means "no partition" and is never received
         partition: u32::try_from(message.partition()).unwrap_or_default(),
         position: position(message),
         key: message.key().map(Bytes::copy_from_slice),
         payload: message.payload().map(Bytes::copy_from_slice),
+        attributes: cloudevents::attributes(&headers),
         headers,
-        attributes,
         timestamp_ms: message
             .timestamp()
             .to_millis()

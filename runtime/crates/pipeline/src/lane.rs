@@ -20,7 +20,7 @@ pub(crate) struct Lanes<T> {
     ordering: Ordering,
     /// Busy lanes and what queues on them, by age. A lane is here from the moment that
     /// its first event is admitted until its last one has left.
-    busy: HashMap<Bytes, VecDeque<(u64, T)>, ahash::RandomState>,
+    busy: HashMap<Bytes, VecDeque<(u64, T)>>,
     /// Heads of lanes and events without one, by age: the oldest goes first, so that a
     /// long lane does not hold the committed position ever further behind the others.
     ready: BTreeMap<u64, T>,
@@ -35,7 +35,7 @@ impl<T> Lanes<T> {
     /// [`again`](Self::again) before it is ready.
     pub(crate) fn new(ordering: Ordering, look: bool) -> Self {
         let unseen = look.then(BTreeMap::new);
-        Self { ordering, busy: HashMap::default(), ready: BTreeMap::new(), unseen, begun: None }
+        Self { ordering, busy: HashMap::new(), ready: BTreeMap::new(), unseen, begun: None }
     }
 
     /// The lane of an event, if it has one.

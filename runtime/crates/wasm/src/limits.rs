@@ -204,23 +204,22 @@ impl CpuTime {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     thread: ThreadId,
-    clock: Duration,
+    /// `None` where the system does not tell.
+    clock: Option<Duration>,
 }
 
 impl Reading {
     /// Of this thread.
     pub(crate) fn now() -> Self {
-        let clock =
-            clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Into::into);
+        let clock = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Into::into);
         Self { thread: thread::current().id(), clock }
     }
 
     /// An upper bound: the thread may have done other work, too, and of another thread nothing is known.
     fn since(self, last: Self) -> Duration {
-        if self.thread == last.thread {
-            self.clock.saturating_sub(last.clock)
-        } else {
-            Duration::MAX
+        match (self.clock, last.clock) {
+            (Some(now), Some(then)) if self.thread == last.thread => now.saturating_sub(then),
+            _ => Duration::MAX,
         }
     }
 }
@@ -301,7 +300,7 @@ mod tests {
 
     /// What this thread's clock says after so many milliseconds.
     fn at(milliseconds: u64) -> Reading {
-        Reading { thread: thread::current().id(), clock: Duration::from_millis(milliseconds) }
+        Reading { thread: thread::current().id(), clock: Some(Duration::from_millis(milliseconds)) }
     }
 
     #[test]
@@ -333,6 +332,16 @@ mod tests {
             cpu.tick(elsewhere()).unwrap();
         }
         assert_eq!(cpu.tick(elsewhere()), Err(LimitHit::CpuTime(budget())));
+    }
+
+    #[test]
+    fn s2_without_a_clock_each_tick_is_a_whole_one() {
+        let mut cpu = CpuTime::new(TICK, budget());
+        let unknown = Reading { clock: None, ..at(0) };
+        for _ in 0..3 {
+            cpu.tick(unknown).unwrap();
+        }
+        assert_eq!(cpu.tick(unknown), Err(LimitHit::CpuTime(budget())));
     }
 
     #[test]
