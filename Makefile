@@ -6,7 +6,8 @@ MINUTES ?= 3
 # One selection of packages for all that is tested: another one has other features, and compiles wasmtime anew.
 # Test programs and the bench's plugins are guests: their exports have names that no linker of a host takes.
 export TESTED := --workspace --exclude sandbar-programs --exclude sandbar-bench-guests --features sandbar-broker-rabbitmq/tls
-CHAOS = target/debug/sandbar-chaos
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+CHAOS = $(TARGET)/debug/sandbar-chaos
 
 build:
 	$(CARGO) build --release -p sandbar
@@ -18,7 +19,7 @@ guests:
 # On the embedded log, or BROKER=kafka|nats|rabbitmq|sqs with the server as URL=...
 demo: guests
 	$(CARGO) build --release -p sandbar -p sandbar-demo $(if $(filter sqs,$(BROKER)),--features sandbar/sqs)
-	target/release/sandbar-demo $(if $(BROKER),--broker $(BROKER)) $(if $(URL),--url $(URL))
+	$(TARGET)/release/sandbar-demo $(if $(BROKER),--broker $(BROKER)) $(if $(URL),--url $(URL))
 
 # ARGS are those of `cargo test`.
 test:
