@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use lapin::{
-    Channel,
+    Channel, Consumer,
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
@@ -169,6 +169,18 @@ impl Source for RabbitSource {
     }
 }
 
+/// A consumer that was just made.
+struct Opened {
+    partition: RabbitPartition,
+    channel: Channel,
+    /// Held until the channel is closed. A consumer that nobody holds is cancelled, and that
+    /// alone gives nothing back: the next process would be handed what waits in the queue
+    /// before that which this one still has (O1). Closing does both in one step.
+    consumer: Consumer,
+    /// Told by the partition when it can settle nothing any more, or is gone.
+    lost: oneshot::Receiver<()>,
+}
+
 /// Keeps a consumer on one queue for as long as its source lives.
 struct Reader {
     shared: Arc<Shared>,
@@ -183,7 +195,7 @@ impl Reader {
         let sender = self.sender.clone();
         let mut backoff = Backoff::new();
         loop {
-            let (partition, channel, lost) = select! {
+            let Opened { partition, channel, consumer, lost } = select! {
                 biased;
                 () = sender.closed() => return Ok(()),
                 opened = self.open() => match opened {
@@ -212,6 +224,7 @@ impl Reader {
                 () = sender.closed() => false,
             };
             let closed = link::close(&channel).await;
+            drop(consumer);
             self.queue.open.store(0, Ordering::Relaxed);
             if !lost {
                 // given back by the pipeline, which asks for nothing more
@@ -221,7 +234,7 @@ impl Reader {
         }
     }
 
-    async fn open(&self) -> Result<(RabbitPartition, Channel, oneshot::Receiver<()>), SourceError> {
+    async fn open(&self) -> Result<Opened, SourceError> {
         let Self { shared, queue, .. } = self;
         shared.topology.queue(&queue.name, &queue.id.topic).await.map_err(|lack| match lack {
             // it may appear
@@ -239,19 +252,19 @@ impl Reader {
             .basic_consume(name, "".into(), options, FieldTable::default())
             .await
             .map_err(refused)?;
-        let (lost, hear) = oneshot::channel();
+        let (tell, lost) = oneshot::channel();
         let partition = RabbitPartition {
             id: queue.id.clone(),
             settings: shared.settings.clone(),
             channel: channel.clone(),
-            consumer,
+            consumer: consumer.clone(),
             position: message::now_ms().saturating_mul(1000),
             open: BTreeSet::new(),
             count: queue.open.clone(),
             until_end: self.until_end,
             fenced: None,
-            lost: Some(lost),
+            lost: Some(tell),
         };
-        Ok((partition, channel, hear))
+        Ok(Opened { partition, channel, consumer, lost })
     }
 }
