@@ -109,6 +109,10 @@ impl Switch for Server {
     async fn kill(&self) {
         let file = self.dir.join(self.kind.scripts).with_extension("pid");
         let pid = fs::read_to_string(&file).expect("the file with its process id");
+        // what a broker loses that no kill has to cost, such as a queue just made, is written out
+        if root().join("scripts").join(self.kind.scripts).join("flush").exists() {
+            assert!(self.script("flush", &self.dir).await, "{} writes nothing out", self.kind.name);
+        }
         let killed = Command::new("kill").args(["-9", pid.trim()]).status().expect("kill");
         assert!(killed.success(), "process {pid}");
         while self.script("running", pid.trim()).await {

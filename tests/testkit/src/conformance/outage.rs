@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use sandbar_core::{PublishError, SourceError};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{
     Bench, Got, PATIENCE,
@@ -28,19 +31,26 @@ pub async fn broker_restart(bench: &Bench) {
     let mut waiting = before[5..].to_vec();
 
     bench.switch().kill().await;
+    // what was not published yet, and why
+    let (tell, unpublished) = watch::channel((20, String::new()));
     let publisher = {
         let (sink, mut rest) = (connection.sink(), bench.numbered(&topic, 20, 20));
         tokio::spawn(async move {
             let mut away = 0;
             while !rest.is_empty() {
                 let results = sink.publish(&rest).await;
+                let mut reason = String::new();
                 let again = |result: &Result<(), PublishError>| match result {
                     Ok(()) => false,
-                    Err(PublishError::Unavailable(_)) => true,
+                    Err(PublishError::Unavailable(why)) => {
+                        reason.clone_from(why);
+                        true
+                    }
                     Err(e) => panic!("what a broker that is away does not take is lost: {e}"),
                 };
                 let mut again = results.iter().map(again);
                 rest.retain(|_| again.next() == Some(true));
+                tell.send_replace((rest.len(), reason));
                 away += u64::from(!rest.is_empty());
                 sleep(Duration::from_millis(50)).await;
             }
@@ -68,7 +78,7 @@ pub async fn broker_restart(bench: &Bench) {
     };
     let waited = timeout(RECOVERY, recovering).await;
     let missing: Vec<_> = all.difference(&handled).collect();
-    assert!(waited.is_ok(), "{missing:?} never came");
+    assert!(waited.is_ok(), "{missing:?} never came; unpublished: {:?}", *unpublished.borrow());
     publisher.await.expect("the publisher goes on");
     // what came twice
     let rest: Vec<Got> = consumer.listen(Duration::from_millis(300)).await;
