@@ -81,7 +81,8 @@ impl Plugin {
         let live = async {
             loop {
                 self.wait().await;
-                self.reconcile().await;
+                // in a box: plugins mostly wait, and need no room for these steps meanwhile
+                Box::pin(self.reconcile()).await;
                 if self.service.is_none() && self.shared.leave(&self.name) {
                     break;
                 }
@@ -96,7 +97,7 @@ impl Plugin {
             abort.cancelled().await;
             Duration::ZERO
         };
-        self.close(let_go).await;
+        Box::pin(self.close(let_go)).await;
     }
 
     async fn wait(&mut self) {

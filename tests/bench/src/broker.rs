@@ -1,6 +1,7 @@
 //! A real Apache Kafka: started, filled, and asked how far others have come.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -46,6 +47,12 @@ impl Kafka {
     /// One that is there already.
     pub fn at(address: String) -> Self {
         Self { address, folder: None }
+    }
+
+    /// Its process, where it was started here.
+    pub fn pid(&self) -> Option<u32> {
+        let pid = fs::read_to_string(self.folder.as_ref()?.join("kafka.pid")).ok()?;
+        pid.trim().parse().ok()
     }
 
     fn client(&self) -> ClientConfig {

@@ -13,6 +13,7 @@ mod interleave;
 mod machine;
 mod native;
 mod peers;
+mod processor;
 mod progress;
 mod report;
 mod sandbar;

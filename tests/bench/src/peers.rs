@@ -50,8 +50,8 @@ fn measure(bench: &Bench, track: &Track<'_>, partitions: u32, section: &mut Sect
     let folder = &folder;
     let mut contestants: [Contestant<'_, 1>; 3] = [
         Box::new(move || Ok([benthos(bench, track)?])),
-        Box::new(move || Ok([track.sandbar(folder, Delivery::AtLeastOnce)?])),
-        Box::new(move || Ok([track.native(Delivery::AtLeastOnce)?])),
+        Box::new(move || Ok([track.sandbar(folder, Delivery::AtLeastOnce)?.rate])),
+        Box::new(move || Ok([track.native(Delivery::AtLeastOnce)?.rate])),
     ];
     let measured = interleave(bench.pick(5, 1), &mut contestants)?;
     let [[benthos], [sandbar], [native]] = &measured[..] else { unreachable!() };

@@ -1,6 +1,7 @@
 //! Waits for as long as the event says, as a call of another system would, and passes it on. A payload
 //! is a number of microseconds; with `!` behind it the first attempt fails when the work is done. Of
-//! payloads that are none, the setting `us` says it; with the setting `quiet` nothing is passed on.
+//! payloads that are none, the setting `us` says it; with the setting `quiet` nothing is passed on. With
+//! the setting `rounds` it computes, too: so many checksums of the payload.
 
 wit_bindgen::generate!({
     inline: "
@@ -30,8 +31,11 @@ impl Guest for Program {
             Some(number) => (number, event.attempt == 1),
             None => (text.as_str(), false),
         };
-        let setting = || store::get("us").ok().flatten()?.parse().ok();
-        let us: u64 = number.parse().ok().or_else(setting).unwrap_or(0);
+        let setting = |name| store::get(name).ok().flatten()?.parse().ok();
+        let us: u64 = number.parse().ok().or_else(|| setting("us")).unwrap_or(0);
+        for round in 0..setting("rounds").unwrap_or(0) {
+            std::hint::black_box(checksum(round, text.as_bytes()));
+        }
         if us > 0 {
             subscribe_duration(us * 1000).block();
         }
@@ -50,4 +54,9 @@ impl Guest for Program {
             attributes: Vec::new(),
         }])
     }
+}
+
+/// FNV-1a: each byte waits for the one before.
+fn checksum(seed: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

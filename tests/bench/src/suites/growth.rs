@@ -20,7 +20,22 @@ struct Setup {
     partitions: u32,
     in_flight: usize,
     events: usize,
+    plugin: Plugin,
 }
+
+/// What is compared with a route, or with itself.
+#[derive(Debug, Clone, Copy)]
+struct Plugin {
+    component: &'static str,
+    settings: &'static str,
+}
+
+const ECHO: Plugin = Plugin { component: "bench-echo", settings: "" };
+/// One that is busy for about 0.1 ms with 1 KiB.
+const BUSY: Plugin = Plugin {
+    component: "bench-work",
+    settings: "grants = [\"clocks\"]\nconfig = { rounds = \"50\" }\n",
+};
 
 /// A log with events, worked on again and again under names that have not read it yet.
 struct Ground {
@@ -37,13 +52,14 @@ impl Ground {
     }
 
     fn sandbar(&mut self, cores: Option<&str>) -> Result<f64> {
-        let name = self.next("echo");
+        let name = self.next("plugin");
+        let Plugin { component, settings } = self.setup.plugin;
         let settings = format!(
-            "topics = [\"bench\"]\npublish = [\"bench.out\"]\nmax-in-flight = {}\n",
+            "topics = [\"bench\"]\npublish = [\"bench.out\"]\nmax-in-flight = {}\n{settings}",
             self.setup.in_flight
         );
         self.folder.configure(&self.connection())?;
-        self.folder.only("bench-echo", &name, &settings)?;
+        self.folder.only(component, &name, &settings)?;
         self.measure(&name, cores)
     }
 
@@ -78,7 +94,7 @@ impl Ground {
 
 pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
     let events = bench.pick(60_000, 6_000);
-    let usual = Setup { shape: PLAIN, partitions: 1, in_flight: 1024, events };
+    let usual = Setup { shape: PLAIN, partitions: 1, in_flight: 1024, events, plugin: ECHO };
     let shaped = |payload, keys| Shape { payload, keys };
     let mut setups: Vec<(String, Setup)> = Vec::new();
     for payload in [100, 1024, 16_384, 65_536] {
@@ -112,7 +128,10 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
         let row = Row::new(id, what, Unit::EventsPerSecond, sandbar);
         section.rows.push(row.beside("native", sandbar, native));
     }
-    cores(bench, section, Setup { partitions: 2, ..usual })?;
+    let two = Setup { partitions: 2, ..usual };
+    cores(bench, section, "growth/cores/log", "the log as the limit", two)?;
+    let busy = Setup { events: events / 3, plugin: BUSY, ..two };
+    cores(bench, section, "growth/cores", "a plugin of 0.1 ms", busy)?;
     section.note(
         "Where nothing else is said: payloads of 1,024 B, 1,000 keys, 1 partition, max-in-flight 1024, both cores, one plugin \
          that passes events on. A handled event is on the disk with its output. Native is a route, as above.",
@@ -121,7 +140,7 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
 }
 
 /// Two processors against one.
-fn cores(bench: &Bench, section: &mut Section, setup: Setup) -> Result<()> {
+fn cores(bench: &Bench, section: &mut Section, id: &str, what: &str, setup: Setup) -> Result<()> {
     let ground = RefCell::new(Ground::new(bench, setup)?);
     let mut contestants: [Contestant<'_, 1>; 2] = [
         Box::new(|| Ok([ground.borrow_mut().sandbar(Some("0"))?])),
@@ -129,7 +148,8 @@ fn cores(bench: &Bench, section: &mut Section, setup: Setup) -> Result<()> {
     ];
     let measured = interleave(bench.pick(5, 1), &mut contestants)?;
     let [[one], [two]] = &measured[..] else { unreachable!() };
-    let row = Row::new("growth/cores", "two processors, 2 partitions", Unit::EventsPerSecond, two);
+    let what = format!("two processors, 2 partitions, {what}");
+    let row = Row::new(id, what, Unit::EventsPerSecond, two);
     section.rows.push(row.beside("one processor", two, one));
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::{
     figures::{Row, Section, Unit},
     interleave::{Contestant, interleave},
     native::{Job, Native},
+    processor,
     progress::rate,
     sandbar::{Folder, Sandbar},
 };
@@ -28,6 +29,17 @@ impl Delivery {
             Self::ExactlyOnce => "exactly-once",
         }
     }
+}
+
+/// What one pass over all events came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass {
+    /// Events a second.
+    pub rate: f64,
+    /// Processor time of who passed them on, seconds an event.
+    pub own: f64,
+    /// That of the broker meanwhile; not a number where it is not ours.
+    pub broker: f64,
 }
 
 /// A topic with events, and one for what becomes of them.
@@ -83,7 +95,26 @@ impl<'a> Track<'a> {
         Ok(move || Ok(observer.written()? - before))
     }
 
+    /// Watches what process `pid` does until it is done.
     fn measure(
+        &self,
+        delivery: Delivery,
+        group: &str,
+        pid: u32,
+        outputs: impl FnMut() -> Result<u64>,
+    ) -> Result<Pass> {
+        let broker = self.bench.kafka()?.pid();
+        let taken = || -> Result<[f64; 2]> {
+            Ok([processor::time(pid)?, broker.map_or(Ok(f64::NAN), processor::time)?])
+        };
+        let before = taken()?;
+        let rate = self.rate(delivery, group, outputs)?;
+        let after = taken()?;
+        let [own, broker] = [0, 1].map(|of| (after[of] - before[of]) / self.events as f64);
+        Ok(Pass { rate, own, broker })
+    }
+
+    fn rate(
         &self,
         delivery: Delivery,
         group: &str,
@@ -103,7 +134,7 @@ impl<'a> Track<'a> {
     ///
     /// # Errors
     /// When it does not come to an end.
-    pub fn native(&self, delivery: Delivery) -> Result<f64> {
+    pub fn native(&self, delivery: Delivery) -> Result<Pass> {
         let group = self.group("native");
         let outputs = self.outputs()?;
         let job = Job {
@@ -116,17 +147,17 @@ impl<'a> Track<'a> {
             Delivery::AtLeastOnce => Native::at_least_once(job),
             Delivery::ExactlyOnce => Native::exactly_once(job),
         };
-        let rate = self.measure(delivery, &group, outputs);
+        let pass = self.measure(delivery, &group, std::process::id(), outputs);
         // why it ended says more than that nothing came
         native.stop()?;
-        rate
+        pass
     }
 
     /// A runtime with one plugin, with the settings that it comes with.
     ///
     /// # Errors
     /// When it does not come to an end, or an event fails.
-    pub fn sandbar(&self, folder: &Folder, delivery: Delivery) -> Result<f64> {
+    pub fn sandbar(&self, folder: &Folder, delivery: Delivery) -> Result<Pass> {
         let group = self.group("sandbar");
         let settings = format!(
             "topics = [\"{}\"]\npublish = [\"{}\"]\ngroup = \"{group}\"\ndelivery = \"{}\"\n",
@@ -137,10 +168,10 @@ impl<'a> Track<'a> {
         folder.only("bench-echo", "echo", &settings)?;
         let outputs = self.outputs()?;
         let sandbar = Sandbar::start(folder, None)?;
-        let rate = self.measure(delivery, &group, outputs);
+        let pass = self.measure(delivery, &group, sandbar.runtime().pid(), outputs);
         // that events failed says more than that nothing came
         sandbar.handled()?;
-        rate
+        pass
     }
 
     /// Gives the disk back.
@@ -152,34 +183,46 @@ impl<'a> Track<'a> {
     }
 }
 
+impl Pass {
+    fn figures(self) -> [f64; 3] {
+        [self.rate, self.own, self.broker]
+    }
+}
+
 pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
     for partitions in [1, 6] {
         let track = Track::new(bench, "kafka", partitions, bench.pick(200_000, 30_000))?;
         let folder = track.folder("kafka")?;
         for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
             let (track, folder) = (&track, &folder);
-            let mut contestants: [Contestant<'_, 1>; 3] = [
-                Box::new(move || Ok([track.native(delivery)?])),
-                Box::new(move || Ok([track.sandbar(folder, delivery)?])),
-                Box::new(move || Ok([track.native(delivery)?])),
+            let mut contestants: [Contestant<'_, 3>; 3] = [
+                Box::new(move || Ok(track.native(delivery)?.figures())),
+                Box::new(move || Ok(track.sandbar(folder, delivery)?.figures())),
+                Box::new(move || Ok(track.native(delivery)?.figures())),
             ];
             let measured = interleave(bench.pick(5, 1), &mut contestants)?;
-            let [[native], [sandbar], [again]] = &measured[..] else { unreachable!() };
+            let [native, sandbar, again] = &measured[..] else { unreachable!() };
             let name = delivery.name();
-            let what = |who: &str| format!("{partitions} partitions, {name}: {who}");
-            let row = |id: String, who: &str, values: &[f64]| {
-                Row::new(id, what(who), Unit::EventsPerSecond, values)
-                    .beside("native", values, native)
+            let mut row = |id: &str, who: &str, unit, values: &[f64], reference: &[f64]| {
+                let what = format!("{partitions} partitions, {name}: {who}");
+                let row = Row::new(format!("kafka/{partitions}/{name}{id}"), what, unit, values);
+                section.rows.push(row.beside("native", values, reference));
             };
-            let id = format!("kafka/{partitions}/{name}");
-            section.rows.push(row(
-                format!("{id}/control"),
-                "control, native against itself",
-                again,
-            ));
-            section.rows.push(row(id, "Sandbar, settings as they come", sandbar));
+            let per_second = Unit::EventsPerSecond;
+            row("/control", "control, native against itself", per_second, &again[0], &native[0]);
+            row("", "Sandbar, settings as they come", per_second, &sandbar[0], &native[0]);
+            let own = "Sandbar's processor time an event";
+            row("/processor", own, Unit::Seconds, &sandbar[1], &native[1]);
+            if native[2].iter().all(|time| time.is_finite()) {
+                let broker = "the broker's meanwhile";
+                row("/broker", broker, Unit::Seconds, &sandbar[2], &native[2]);
+            }
         }
         track.delete()?;
     }
+    section.note(
+        "Processor time is that of all threads of a process, from when it is ready until all is written, by event; the native \
+         loop's holds that of the observer, who asks twenty times a second.",
+    );
     Ok(())
 }
