@@ -32,6 +32,7 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const TRANSACTION_EVENTS: usize = 10_000;
 const TRANSACTION_TIME: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
+const FULL: &str = "stopped with a full producer: does the broker still take anything?";
 
 /// What is read, what is written, and by whom.
 #[derive(Debug, Clone)]
@@ -164,6 +165,7 @@ fn at_least_once(job: &Job, stop: &AtomicBool) -> Result<()> {
             record.key = message.key();
             while let Err((error, again)) = producer.send(record) {
                 full(error)?;
+                ensure!(!stop.load(Ordering::Relaxed), "{FULL}");
                 producer.poll(Duration::from_millis(1));
                 record = again;
             }
@@ -218,6 +220,7 @@ fn exactly_once(job: &Job, stop: &AtomicBool) -> Result<()> {
                 record.key = message.key();
                 while let Err((error, again)) = producer.send(record) {
                     full(error)?;
+                    ensure!(!stop.load(Ordering::Relaxed), "{FULL}");
                     pause(Duration::from_millis(1));
                     record = again;
                 }
