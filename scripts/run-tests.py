@@ -24,9 +24,10 @@ BROKERS = ("runtime/crates/broker-", "examples/demo", "tests.")
 STAGES = {"conformance": 0, "restart": 2}
 # Lines of the reasons of a failure that are said again at the end.
 SAID = 40
-# Longest first, of those that use no broker. They compile dozens of components: whoever talks to a broker, with
-# time limits on both sides, gets the processor before them.
+# Longest first, of those that use no broker.
 LONG = ("languages", "reach", "host")
+# These compile dozens of components and have no time limits: whoever has some gets the processor before them.
+PATIENT = ("languages", "reach")
 
 printing = threading.Lock()
 
@@ -41,12 +42,13 @@ class Test:
         uses_broker = f"{package}.".startswith(BROKERS)
         self.stage = STAGES.get(name, 1) if uses_broker else None
         self.is_long = name in LONG
+        self.is_patient = name in PATIENT
 
     def run(self, alone):
         """None where it passed; otherwise what to say of it at the end."""
         began = time.monotonic()
         output = None if alone else subprocess.PIPE
-        nice = ["nice", "-n", "10"] if self.is_long and not alone else []
+        nice = ["nice", "-n", "10"] if self.is_patient and not alone else []
         end = subprocess.run(
             [*nice, self.executable, *sys.argv[1:]],
             cwd=self.folder,

@@ -56,8 +56,7 @@ async fn s2_what_was_published_stays_published_and_is_caused_by_the_event() {
 #[tokio::test]
 async fn s2_every_refusal_is_told_as_what_it_is() {
     let (bench, taken) = (Bench::new(), Arc::<Taken>::default());
-    let plugin =
-        load(&bench, &taken, |spec| spec.limits.wall_time = Duration::from_millis(500)).await;
+    let plugin = load(&bench, &taken, |spec| spec.limits.wall_time = Duration::from_secs(4)).await;
     let commands = "publish secret 1;publish bad 1;publish away 1;publish slow 1;publish audit 1";
     let said = only(&run(&plugin, call(commands)).await);
     insta::assert_snapshot!(said, @r#"
