@@ -42,6 +42,12 @@ pub struct Pass {
     pub broker: f64,
 }
 
+impl Pass {
+    fn figures(self) -> [f64; 3] {
+        [self.rate, self.own, self.broker]
+    }
+}
+
 /// A topic with events, and one for what becomes of them.
 pub struct Track<'a> {
     bench: &'a Bench,
@@ -180,12 +186,6 @@ impl<'a> Track<'a> {
     /// While the broker is away.
     pub fn delete(self) -> Result<()> {
         self.bench.kafka()?.delete(&[&self.input, &self.output])
-    }
-}
-
-impl Pass {
-    fn figures(self) -> [f64; 3] {
-        [self.rate, self.own, self.broker]
     }
 }
 
