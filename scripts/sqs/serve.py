@@ -1,10 +1,11 @@
-"""moto's server, with polls of which each sees a queue as the one before has left it.
+"""moto's server, with calls of which each sees a queue as the one before has left it.
 
-moto looks whether a message is visible and then takes it, while other threads do the same: two polls got one
-message, and one that waited gave out a message of a group that had been locked meanwhile. Here polls look one
-after the other, and each look is a new one.
+moto serves each call in a thread of its own and keeps queues without a lock: two polls got one message, one that
+waited gave out a message of a group that had been locked meanwhile, and of two calls that deleted at once, one
+brought back what the other had taken out. Here calls look and change one after the other.
 """
 
+import functools
 import threading
 import time
 
@@ -12,15 +13,33 @@ from moto.server import main
 from moto.sqs.models import SQSBackend
 
 LOOK_AGAIN = 0.05  # seconds
+CHANGES = (
+    "change_message_visibility",
+    "change_message_visibility_batch",
+    "delete_message",
+    "delete_message_batch",
+    "purge_queue",
+    "send_message",
+    "send_message_batch",
+)
 
+alone = threading.RLock()
 look = SQSBackend.receive_message
-looking = threading.Lock()
+
+
+def one_at_a_time(change):
+    @functools.wraps(change)
+    def call(*args, **kwargs):
+        with alone:
+            return change(*args, **kwargs)
+
+    return call
 
 
 def receive_message(self, queue_name, count, wait_seconds_timeout, *args, **kwargs):
     end = time.monotonic() + (wait_seconds_timeout or 0)
     while True:
-        with looking:
+        with alone:
             queue = self.get_queue(queue_name)
             # moto notices one by one that they are visible again: those behind would overtake the first
             again = [message for message in queue.pending_messages if message.visible]
@@ -31,5 +50,7 @@ def receive_message(self, queue_name, count, wait_seconds_timeout, *args, **kwar
         time.sleep(LOOK_AGAIN)
 
 
+for name in CHANGES:
+    setattr(SQSBackend, name, one_at_a_time(getattr(SQSBackend, name)))
 SQSBackend.receive_message = receive_message
 main()

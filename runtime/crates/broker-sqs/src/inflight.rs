@@ -178,6 +178,12 @@ impl InFlight {
     pub fn answered(&mut self, answers: Vec<(Settling, Result<(), Failure>)>) -> Option<Failure> {
         let (mut again, mut why) = (Vec::new(), None);
         for (settling, result) in answers {
+            let held = self.held.get(&settling.token);
+            if held.is_some_and(|held| held.receipt != settling.receipt) {
+                // received again meanwhile: only the newest receipt surely deletes (API reference, DeleteMessage)
+                again.push(settling.token);
+                continue;
+            }
             match result {
                 Err(failure) if matches!(failure.kind, Kind::Away | Kind::NoQueue) => {
                     again.push(settling.token);

@@ -56,6 +56,24 @@ async fn what_is_received_again_while_it_is_here_is_delivered_once_with_its_newe
 }
 
 #[tokio::test]
+async fn what_is_received_again_while_sqs_is_told_is_told_again_with_its_newest_receipt() {
+    for answer in [Ok(()), Err(Failure::answered("ReceiptHandleIsInvalid", "an older one"))] {
+        let mut inflight = admitted(&[("a", None)]);
+        inflight.take(1);
+        inflight.settle(AckToken(0), Fate::Delete);
+        let told = inflight.next_settling(1).remove(0);
+        let again = Received { receipt: "newest".into(), ..message("a", None) };
+        inflight.admit(vec![again], Instant::now());
+        assert_eq!(inflight.answered(vec![(told, answer)]), None);
+        let told = inflight.next_settling(1).remove(0);
+        assert_eq!((told.fate, told.receipt.as_str()), (Fate::Delete, "newest"));
+        inflight.answered(vec![(told, Ok(()))]);
+        assert!(inflight.is_settled());
+        assert_eq!(inflight.ready(), 0, "delivered once");
+    }
+}
+
+#[tokio::test]
 async fn what_was_released_is_delivered_again() {
     let mut inflight = admitted(&[("a", None)]);
     inflight.take(1);
