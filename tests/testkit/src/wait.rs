@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 /// Polls until `condition` gives a value. The bound only ends a hopeless wait.
 ///
 /// # Panics
-/// When the bound of two minutes has passed.
+/// When the bound of five minutes has passed.
 pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
-    eventually_within(Duration::from_secs(120), what, condition)
+    eventually_within(Duration::from_secs(300), what, condition)
 }
 
 /// As [`eventually`] with a bound of its own.
