@@ -12,14 +12,17 @@ CHAOS = $(TARGET)/debug/sandbar-chaos
 build:
 	$(CARGO) build --release -p sandbar
 
-# Plugins and test programs, built from source into guests/.
+# Plugins and test programs, built from source into guests/; ONLY=github-router for one.
 guests:
-	scripts/build-guests.sh
+	scripts/build-guests.sh $(ONLY)
 
 # On the embedded log, or BROKER=kafka|nats|rabbitmq|sqs with the server as URL=...
-demo: guests
-	$(CARGO) build --release -p sandbar -p sandbar-demo $(if $(filter sqs,$(BROKER)),--features sandbar/sqs)
-	$(TARGET)/release/sandbar-demo $(if $(BROKER),--broker $(BROKER)) $(if $(URL),--url $(URL))
+# Unoptimised, and with the packages of the tests (of whose features cargo thinks when an example is asked for): it
+# begins sooner, and `make test` goes on from there.
+demo:
+	$(CARGO) build $(TESTED) --bin sandbar --bin sandbar-demo --bin sandbar-build --example everything
+	SANDBAR_BUILD=$(TARGET)/debug/sandbar-build scripts/build-guests.sh github-router github-router-v2 github-notifier
+	$(TARGET)/debug/sandbar-demo $(if $(BROKER),--broker $(BROKER)) $(if $(URL),--url $(URL))
 
 # ARGS are those of `cargo test`.
 test:

@@ -8,11 +8,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/build-guests.sh
-# shellcheck disable=SC2086
-scripts/build-languages.sh ${QUICK:+python}
-cargo build --quiet --release --package sandbar --package sandbar-bench
+cargo build --quiet --release --package sandbar --package sandbar-bench --package sandbar-toolchain
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+export SANDBAR_BUILD=$target/release/sandbar-build
+scripts/build-guests.sh github-router programs bench
+PLUGINS=github-router scripts/build-languages.sh ${QUICK:+python}
 if command -v go >/dev/null; then
   # the sums of go.sum hold; a proxy that lacks a module is no reason to measure nothing else
   (cd tests/bench/peers && go build -o "$target/release/bench-benthos" .) ||

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds every plugin of this repository from source into guests/: the examples, the SDK's examples, the test programs.
 # Fast when nothing changed; a component whose bytes did not change is not touched.
-#   scripts/build-guests.sh [NAME...]      all, or only: github-router github-notifier flight-delays aircraft-delays sdk programs bench
+#   scripts/build-guests.sh [NAME...]      all, or only: github-router github-router-v2 github-notifier flight-delays aircraft-delays sdk programs bench
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${SANDBAR_GUESTS:-guests}
@@ -20,7 +20,7 @@ for name in github-router github-notifier flight-delays aircraft-delays; do
 done
 if [ ${#libraries[@]} -gt 0 ]; then build --target-dir target/guests "${libraries[@]}"; fi
 # its own target folder: cargo keeps one cdylib per name and would link both versions anew each time
-if want github-router "$@"; then build --package github-router --features v2 --suffix=-v2 --target-dir target/guests/v2; fi
+if want github-router-v2 "$@"; then build --package github-router --features v2 --suffix=-v2 --target-dir target/guests/v2; fi
 if want sdk "$@"; then build --target-dir target/guests --package sandbar-sdk --examples --prefix sdk-; fi
 if want programs "$@"; then build --target-dir target/guests --package sandbar-programs --examples --prefix program-; fi
 if want bench "$@"; then build --target-dir target/guests --package sandbar-bench-guests --examples --prefix bench-; fi

@@ -2,14 +2,17 @@
 # Builds the plugins in other languages than Rust, and what a new one in Rust is, into guests/ (or SANDBAR_GUESTS), each with its own toolchain: the
 # example, what the SDK's tests run, and what `sandbar plugin new` writes. What did not change is not built again. A language whose toolchain is missing is named; that is a failure under CI=true.
 #   scripts/build-languages.sh [LANGUAGE...]      all, or only: rust python js ts go c
+#   PLUGINS="github-router"                       of those only these
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${SANDBAR_GUESTS:-guests}")
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- rust python js ts go c
 
 tool=${SANDBAR_BUILD:-${CARGO_TARGET_DIR:-target}/debug/sandbar-build}
 [ -n "${SANDBAR_BUILD:-}" ] || cargo build --quiet --package sandbar-toolchain --bin sandbar-build
+if [ $# -eq 0 ]; then
+  SANDBAR_BUILD=$(realpath "$tool") exec scripts/languages/each scripts/build-languages.sh
+fi
 
 # What a component depends on.
 digest() {
@@ -17,10 +20,13 @@ digest() {
     sort -z | xargs -0 sha256sum | sha256sum
 }
 
+want() { [[ -z ${PLUGINS:-} || " $PLUGINS " == *" ${1%-*} "* ]]; }
+
 # plugin SDK NAME DIR [OPTION...]: builds DIR, with what the tool is told
 plugin() {
   local sdk=$1 name=$2 dir=$3 now
   shift 3
+  want "$name" || return 0
   now=$(digest $([ ! -d "$dir" ] || echo "$dir") "sdk/$sdk" $([ ! -f "scripts/languages/$sdk" ] || echo "scripts/languages/$sdk") wit runtime/crates/toolchain)
   [ ! -f "$out/$name.wasm" ] || [ "$(cat "$out/.$name.built" 2>/dev/null)" != "$now" ] || return 0
   # beside the packages that it needs
@@ -37,6 +43,7 @@ plugin() {
 wasmcloud_js() {
   local name=wasmcloud-js dir=tests/languages/fixtures/wasmcloud-js now
   local wit=runtime/crates/wasm/wit/wasmcloud-messaging-0.2.0 at=$WORK/$name
+  want "$name" || return 0
   now=$(digest "$dir" "$wit" scripts/languages/js)
   [ ! -f "$out/$name.wasm" ] || [ "$(cat "$out/.$name.built" 2>/dev/null)" != "$now" ] || return 0
   rm -rf "$at"

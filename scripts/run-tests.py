@@ -49,7 +49,7 @@ class Test:
         began = time.monotonic()
         output = None if alone else subprocess.PIPE
         nice = ["nice", "-n", "10"] if self.is_patient and not alone else []
-        end = subprocess.run(
+        process = subprocess.Popen(
             [*nice, self.executable, *sys.argv[1:]],
             cwd=self.folder,
             env={**os.environ, "CARGO_MANIFEST_DIR": str(self.folder)},
@@ -57,11 +57,16 @@ class Test:
             stdout=output,
             stderr=output and subprocess.STDOUT,
         )
+        said = process.stdout.read() if output else b""
+        # Python's own waiting does not tell what was used, by it and by the processes that it waited for
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        took = f"{time.monotonic() - began:.1f} s, {used.ru_utime + used.ru_stime:.1f} s of processor"
         with printing:
-            print(f"\n== {self.title}: {time.monotonic() - began:.1f} s", flush=True)
-            sys.stdout.buffer.write(end.stdout or b"")
+            print(f"\n== {self.title}: {took}", flush=True)
+            sys.stdout.buffer.write(said)
             sys.stdout.buffer.flush()
-        return None if end.returncode == 0 else Failure(self.title, end.stdout or b"")
+        return None if process.returncode == 0 else Failure(self.title, said)
 
 
 class Failure:

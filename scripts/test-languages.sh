@@ -4,7 +4,6 @@
 #   scripts/test-languages.sh [LANGUAGE...]      all, or only: rust python js ts go c
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- rust python js ts go c
 here=$PWD
 guests=$(realpath -m "${SANDBAR_GUESTS:-guests}")
 
@@ -12,6 +11,7 @@ guests=$(realpath -m "${SANDBAR_GUESTS:-guests}")
 [ -n "${SANDBAR:-}" ] || cargo build --quiet --package sandbar
 SANDBAR=$(realpath "${SANDBAR:-${CARGO_TARGET_DIR:-target}/debug/sandbar}")
 export SANDBAR
+[ $# -gt 0 ] || exec scripts/languages/each scripts/test-languages.sh
 
 # What `sandbar plugin new` has written passes.
 cases() { "$SANDBAR" plugin test "$guests/greeter-$1.wasm" --cases "$2/cases.toml"; }

@@ -39,7 +39,8 @@ pub fn print(observed: &Observed) {
     }
     println!();
     println!(
-        "times are from the publishing of a webhook to the arrival of the output, retries included"
+        "times are from the publishing of a webhook to the arrival of the output, retries included{}",
+        if cfg!(debug_assertions) { "; this build is not optimised" } else { "" }
     );
 }
 
