@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --quiet --release --package sandbar --package sandbar-bench --package sandbar-toolchain
+cargo build --release --package sandbar --package sandbar-bench --package sandbar-toolchain
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export SANDBAR_BUILD=$target/release/sandbar-build
 scripts/build-guests.sh github-router programs bench
