@@ -211,9 +211,9 @@ impl InFlight {
         }
     }
 
-    /// Whether SQS knows the fate of everything.
-    pub fn is_settled(&self) -> bool {
-        self.held.is_empty()
+    /// How many there are of whose fate SQS does not know.
+    pub fn unsettled(&self) -> usize {
+        self.held.len()
     }
 
     /// When the next extension is due, if anything is open.

@@ -3,14 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures::{StreamExt, stream::FuturesUnordered};
 use sandbar_core::SourceError;
 use tokio::{select, sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::{
     api::{Api, BATCH, batched},
     error::{Failure, Kind},
-    inflight::{Fate, InFlight, Settling},
+    inflight::{Fate, Settling},
     partition::Slot,
     queues::Queues,
     record::Received,
@@ -237,24 +237,76 @@ impl Serving {
     }
 }
 
-/// Waits until SQS has been told of everything that is settled in `slots`.
+/// Waits until SQS has been told of everything that is settled in `slots`, for as long as it answers.
 ///
 /// # Errors
-/// Where that is not so after `limit`, naming the first such queue.
-pub(crate) async fn settled(slots: &[Arc<Slot>], limit: Duration) -> Result<(), SourceError> {
-    let one = async |slot: &Arc<Slot>| {
-        while slot.with(|inflight| InFlight::is_settled(inflight)) == Some(false) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
+/// Where it has taken nothing for all of `patience`, naming the first queue that has something left.
+pub(crate) async fn settled(slots: &[Arc<Slot>], patience: Duration) -> Result<(), SourceError> {
     // what is fenced cannot be settled, and that was said when it was
-    let all = join_all(slots.iter().map(one));
-    let late = |_| {
-        let open = |slot: &&Arc<Slot>| slot.with(|i| i.is_settled()) == Some(false);
-        let id = slots.iter().find(open).map(|slot| slot.id.to_string()).unwrap_or_default();
-        SourceError::Unavailable(format!(
-            "{id}: SQS was not told of all that is done; what it does not know is delivered again"
-        ))
-    };
-    tokio::time::timeout(limit, all).await.map(drop).map_err(late)
+    let left = |slot: &Arc<Slot>| slot.with(|inflight| inflight.unsettled()).unwrap_or_default();
+    let (mut least, mut since) = (usize::MAX, Instant::now());
+    loop {
+        let now = slots.iter().map(left).sum();
+        if now == 0 {
+            return Ok(());
+        }
+        if now < least {
+            (least, since) = (now, Instant::now());
+        } else if since.elapsed() >= patience {
+            let open = slots.iter().find(|slot| left(slot) > 0);
+            let id = open.map(|slot| slot.id.to_string()).unwrap_or_default();
+            return Err(SourceError::Unavailable(format!(
+                "{id}: SQS was not told of all that is done; what it does not know is delivered again"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{api::fake::message, inflight::InFlight, queues::Queue};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// One whose messages are all to be deleted.
+    fn slot(messages: u64) -> Arc<Slot> {
+        let url = "http://localhost/0/t".into();
+        let queue = Queue { topic: "t".into(), name: "t".into(), url, size_max: 1 };
+        let mut inflight = InFlight::new("t".into(), "key".into(), false, Duration::from_secs(30));
+        let received = (0..messages).map(|id| message(&id.to_string(), None)).collect();
+        inflight.admit(received, Instant::now());
+        inflight.take(messages as usize);
+        for token in 0..messages {
+            inflight.settle(sandbar_core::AckToken(token), Fate::Delete);
+        }
+        Arc::new(Slot::new(Arc::new(queue), inflight, CancellationToken::new()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_waits_for_as_long_as_sqs_answers_and_no_longer() {
+        let slow = slot(3);
+        let telling = slow.clone();
+        tokio::spawn(async move {
+            for _ in 0..3 {
+                tokio::time::sleep(PATIENCE * 4 / 5).await;
+                telling.with(|inflight| {
+                    let told = inflight.next_settling(1).into_iter().map(|told| (told, Ok(())));
+                    inflight.answered(told.collect())
+                });
+            }
+        });
+        let began = Instant::now();
+        settled(&[slow], PATIENCE).await.expect("it answers all the time");
+        assert!(began.elapsed() > PATIENCE * 2);
+
+        let (began, silent) = (Instant::now(), slot(2));
+        let late = settled(&[slot(0), silent], PATIENCE).await.expect_err("nothing is taken");
+        assert!(late.to_string().contains("t/0"), "{late}");
+        let waited = began.elapsed();
+        assert!(PATIENCE <= waited && waited < PATIENCE * 2, "{waited:?}");
+    }
 }

@@ -23,7 +23,7 @@ use crate::{
 
 /// How often topics are looked for that a glob may match.
 const LOOK: Duration = Duration::from_secs(10);
-/// Longest that closing goes on telling SQS what is done.
+/// Longest that closing goes on telling SQS what is done while it takes nothing.
 const FLUSH: Duration = Duration::from_secs(10);
 
 pub(crate) struct SqsSource {
