@@ -59,7 +59,7 @@ pub struct DevArgs {
     /// Value of the plugin's configuration; may be given several times
     #[arg(long = "config-value", value_name = "KEY=VALUE", env = "SANDBAR_DEV_CONFIG_VALUE", value_parser = pair)]
     values: Vec<(String, String)>,
-    /// Capability that the plugin gets; may be given several times. All of them by default
+    /// Capability that the plugin gets; may be given several times. All but `http` and `secrets` by default
     #[arg(long = "grant", value_name = "NAME", env = "SANDBAR_DEV_GRANT")]
     grants: Vec<Grant>,
     /// Rust: cargo profile
@@ -131,7 +131,9 @@ pub async fn dev(args: &DevArgs, global: &Global) -> Result<()> {
 
 /// A runtime on an embedded log of its own.
 fn config(args: &DevArgs, global: &Global, data: &Path, plugins: &Path) -> Result<Config> {
-    let grants = if args.grants.is_empty() { Grant::ALL.to_vec() } else { args.grants.clone() };
+    // the others have settings of their own, which say more than a name
+    let by_name = || Grant::ALL.into_iter().filter(|grant| grant.setting().is_none()).collect();
+    let grants = if args.grants.is_empty() { by_name() } else { args.grants.clone() };
     let names: Vec<_> = grants.iter().map(|grant| grant.as_str()).collect();
     let values: toml::Table =
         args.values.iter().map(|(k, v)| (k.clone(), v.replace("${", "$${").into())).collect();
@@ -295,4 +297,30 @@ impl Session<'_> {
 
 fn is_served(status: &Status, digest: &str) -> bool {
     status.version.as_ref().is_some_and(|version| version.digest == digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: DevArgs,
+        #[command(flatten)]
+        global: Global,
+    }
+
+    fn config_of(arguments: &[&str]) -> Result<Config> {
+        let cli = Cli::parse_from([&["dev"], arguments].concat());
+        config(&cli.args, &cli.global, Path::new("data"), Path::new("plugins"))
+    }
+
+    #[test]
+    fn by_default_a_plugin_gets_what_can_be_granted_by_name() {
+        config_of(&[]).expect("starts without a word");
+        config_of(&["--grant", "state"]).expect("starts with one");
+    }
 }
