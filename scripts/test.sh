@@ -35,6 +35,8 @@ brokers=(
   "elasticmq|elasticmq|ELASTICMQ|29324|http://127.0.0.1:29324|SQS (ElasticMQ)|Java 17 and Maven"
 )
 
+# Brokers that live for minutes: Java's second compiler takes more of the processor than it gives back.
+export JDK_JAVA_OPTIONS=${JDK_JAVA_OPTIONS--XX:TieredStopAtLevel=1}
 # Fetching and starting them is mostly waiting: side by side, while the tests compile. One that the
 # environment names in SANDBAR_VARIABLE is taken as it is; one that is started may be killed by tests,
 # which find it in SANDBAR_VARIABLE_DIR.

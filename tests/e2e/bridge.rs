@@ -109,7 +109,7 @@ access-key-id = "test"
 secret-access-key = "test"
 fifo = true
 create-topics = true
-wait = "1s"
+wait = "0s"
 {routes}"#
     )
 }

@@ -224,7 +224,7 @@ fn d3_d4_letters_come_back_through_an_inbox_on_sqs() -> Result<()> {
     let Some(endpoint) = ELASTICMQ.address() else { return Ok(()) };
     let settings = format!(
         "endpoint = \"{endpoint}\"\nregion = \"us-east-1\"\naccess-key-id = \"x\"\n\
-         secret-access-key = \"x\"\nfifo = true\nvisibility-timeout = \"20s\"\nwait = \"1s\"\n"
+         secret-access-key = \"x\"\nfifo = true\nvisibility-timeout = \"20s\"\nwait = \"0s\"\n"
     );
     redriven_through("sqs", &settings)
 }

@@ -60,10 +60,10 @@ impl Broker {
             ),
             Self::Sqs => {
                 let service = url.map(|url| {
-                    // what stands in for AWS takes any credentials
+                    // what stands in for AWS takes any credentials; why it is not kept waiting: docs/brokers/sqs.md
                     format!(
                         "endpoint = {url:?}\nregion = \"eu-central-1\"\naccess-key-id = \"demo\"\n\
-                         secret-access-key = \"demo\"\n"
+                         secret-access-key = \"demo\"\nwait = \"0s\"\n"
                     )
                 });
                 format!(

@@ -86,7 +86,7 @@ impl Broker for Sqs {
         format!(
             "[connections.sqs]\ntype = \"sqs\"\nendpoint = \"http://127.0.0.1:{port}\"\n\
              access-key-id = \"chaos\"\nsecret-access-key = \"chaos\"\nfifo = true\n\
-             create-topics = true\nvisibility-timeout = \"{session}s\"\nwait = \"{WAIT}s\"\n"
+             create-topics = true\nvisibility-timeout = \"{session}s\"\nwait = \"0s\"\n"
         )
     }
 

@@ -38,7 +38,8 @@ pub struct SqsConfig {
     /// 12 hours.
     pub visibility_timeout: Duration,
     /// How long one receive call waits for messages (long polling), at most 20 s. Closing
-    /// a subscription may take as long.
+    /// a subscription may take as long. With 0, the pauses between calls that bring nothing
+    /// grow from 0.1 to 2 s.
     pub wait: Duration,
     /// Calls of one kind (receive, send, delete, extend) that a subscription or the sink
     /// may have under way at once; each carries up to 10 messages.

@@ -15,6 +15,7 @@ use crate::{
 /// What a call was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
+    Receive,
     Send(Vec<String>),
     Delete(Vec<String>),
     Visibility(Vec<(String, Duration)>),
@@ -89,6 +90,7 @@ impl Api for Fake {
         wait: Duration,
         _: Duration,
     ) -> Result<Vec<Received>, Failure> {
+        self.asked.lock().push(Asked::Receive);
         if let Some(messages) = self.messages.lock().pop() {
             return Ok(messages);
         }

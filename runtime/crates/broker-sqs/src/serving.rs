@@ -16,7 +16,8 @@ use crate::{
     record::Received,
 };
 
-/// Between attempts while SQS is away: doubled from the first to the last.
+/// Between attempts while SQS is away, and between calls that do not wait and bring nothing: doubled from the
+/// first to the last.
 pub(crate) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -88,7 +89,6 @@ impl Serving {
             asked -= max;
             match answer {
                 Ok(received) => {
-                    backoff = BACKOFF.0;
                     wanted = match received.len() {
                         0 => 1,
                         count if count == max => (wanted + 1).min(config.calls),
@@ -100,6 +100,11 @@ impl Serving {
                         slot.end();
                         break slot.stop.cancelled().await;
                     }
+                    if !(empty && wait.is_zero()) {
+                        backoff = BACKOFF.0;
+                        continue;
+                    }
+                    // SQS did not wait, and each call costs: wait here
                 }
                 Err(failure) => {
                     wanted = 1;
@@ -107,13 +112,13 @@ impl Serving {
                         // what was delivered before may still be settled
                         break slot.stop.cancelled().await;
                     }
-                    select! {
-                        () = slot.stop.cancelled() => break,
-                        () = tokio::time::sleep(backoff) => {}
-                    }
-                    backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }
+            select! {
+                () = slot.stop.cancelled() => break,
+                () = tokio::time::sleep(backoff) => {}
+            }
+            backoff = (backoff * 2).min(BACKOFF.1);
         }
         // SQS may give messages to calls that are under way: to drop them now would hide these
         // until their invisibility lapses
@@ -268,7 +273,12 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{api::fake::message, inflight::InFlight, queues::Queue};
+    use crate::{
+        api::fake::{Asked, Fake, message},
+        config::SqsConfig,
+        inflight::InFlight,
+        queues::Queue,
+    };
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -308,5 +318,30 @@ mod tests {
         assert!(late.to_string().contains("t/0"), "{late}");
         let waited = began.elapsed();
         assert!(PATIENCE <= waited && waited < PATIENCE * 2, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_do_not_wait_are_few_while_they_bring_nothing() {
+        let fake = Arc::new(Fake::default());
+        let config = SqsConfig { wait: Duration::ZERO, ..SqsConfig::default() };
+        let queues = Arc::new(Queues::new(fake.clone(), config, "c".into()));
+        let (slot, (reports, _kept)) = (slot(0), mpsc::channel(1));
+        let serving =
+            Serving { slot: slot.clone(), queues, reports, prefetch: 10, until_end: false };
+        let polls = tokio::spawn(serving.poll());
+
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let receives =
+            || fake.asked.lock().iter().filter(|asked| **asked == Asked::Receive).count();
+        assert!((25..40).contains(&receives()), "{}", receives());
+
+        // one that brings something is followed by others at once
+        let before = receives();
+        fake.messages.lock().push(vec![message("m", None)]);
+        tokio::time::sleep(BACKOFF.1 * 2).await;
+        assert!(receives() - before >= 4, "{before}, {}", receives());
+
+        slot.stop.cancel();
+        polls.await.expect("it ends");
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use common::{LEASE, Server};
@@ -14,6 +14,7 @@ struct Queues {
     name: &'static str,
     server: Server,
     fifo: bool,
+    long_polls: bool,
 }
 
 impl Queues {
@@ -21,6 +22,9 @@ impl Queues {
         Arc::new(self.server.connect(|config| {
             config.fifo = self.fifo;
             config.create_topics = create_topics;
+            if !self.long_polls {
+                config.wait = Duration::ZERO;
+            }
         }))
     }
 }
@@ -67,12 +71,14 @@ impl Backend for Queues {
 
 fn moto(fifo: bool) -> Option<Queues> {
     let name = if fifo { "SQS FIFO (moto)" } else { "SQS (moto)" };
-    common::moto().map(|server| Queues { name, server, fifo })
+    common::moto().map(|server| Queues { name, server, fifo, long_polls: true })
 }
 
 fn elasticmq(fifo: bool) -> Option<Queues> {
     let name = if fifo { "SQS FIFO (ElasticMQ)" } else { "SQS (ElasticMQ)" };
-    common::elasticmq().map(|server| Queues { name, server, fifo })
+    // docs/brokers/sqs.md
+    let long_polls = !fifo;
+    common::elasticmq().map(|server| Queues { name, server, fifo, long_polls })
 }
 
 fn main() -> ExitCode {
