@@ -5,7 +5,8 @@
 //! printed for the reader; a shared machine proves nothing. Two plugins that are busy share
 //! processors, caches and memory whatever they do: `echo` shows what a harmless one costs,
 //! `(nobody)` how far the neighbour differs from itself. `SANDBAR_MEASURE_MS` is how long it is
-//! looked at (default 20), `SANDBAR_MEASURE_ROUNDS` how often (default 1; the median counts):
+//! looked at (default 20), `SANDBAR_MEASURE_ROUNDS` how often (default 1; the median counts), and
+//! `SANDBAR_MEASURE_ONLY` the one program that is asked about:
 //!
 //! ```sh
 //! SANDBAR_MEASURE_MS=300 SANDBAR_MEASURE_ROUNDS=7 cargo test --release -p sandbar-wasm --test contained -- --nocapture
@@ -133,6 +134,10 @@ fn programs() -> Vec<(String, Bytes)> {
         .collect();
     names.sort();
     assert!(names.len() >= 40, "where are they?");
+    if let Ok(only) = env::var("SANDBAR_MEASURE_ONLY") {
+        names.retain(|name| *name == only);
+        assert!(!names.is_empty(), "{only} is no program");
+    }
     names.into_iter().map(|name| (name.clone(), program(&name))).collect()
 }
 
