@@ -8,7 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --release --package sandbar --package sandbar-bench --package sandbar-toolchain
+# what is not measured, as the other brokers, is not built
+cargo build --release --no-default-features --package sandbar --package sandbar-bench --package sandbar-toolchain
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export SANDBAR_BUILD=$target/release/sandbar-build
 scripts/build-guests.sh github-router programs bench
