@@ -53,13 +53,14 @@ fn main() -> Result<ExitCode> {
     let mut measured = Vec::new();
     for suite in chosen {
         eprintln!("== {} ({:.0} s so far)", suite.title, began.elapsed().as_secs_f64());
-        let mut section = figures::Section::default();
+        let (mut section, start) = (figures::Section::default(), Instant::now());
         // what was measured before it broke off is worth keeping, and so are the other suites
         let error = (suite.run)(&bench, &mut section).err().map(|error| format!("{error:#}"));
         if let Some(error) = &error {
             eprintln!("   broke off: {error}");
         }
-        measured.push(Measured { name: suite.name, title: suite.title, section, error });
+        let seconds = start.elapsed().as_secs();
+        measured.push(Measured { name: suite.name, title: suite.title, seconds, section, error });
     }
     let options = bench.options();
     let report = Report::new(machine, options.quick, began.elapsed(), measured);

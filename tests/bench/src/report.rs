@@ -26,6 +26,8 @@ pub struct Report {
 pub struct Measured {
     pub name: &'static str,
     pub title: &'static str,
+    /// Seconds that it took.
+    pub seconds: u64,
     #[serde(flatten)]
     pub section: Section,
     /// Why it broke off, where it did.
@@ -74,7 +76,11 @@ impl Report {
             }
         }
         for suite in &self.suites {
-            writeln!(to, "\n### {}\n\n`make bench ONLY={}`\n", suite.title, suite.name)?;
+            writeln!(
+                to,
+                "\n### {}\n\n`make bench ONLY={}`, {} s\n",
+                suite.title, suite.name, suite.seconds
+            )?;
             if !suite.section.rows.is_empty() {
                 writeln!(to, "| what | measured | reference | ratio |\n|---|--:|--:|--:|")?;
             }

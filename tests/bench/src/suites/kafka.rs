@@ -200,7 +200,7 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
                 Box::new(move || Ok(track.sandbar(folder, delivery)?.figures())),
                 Box::new(move || Ok(track.native(delivery)?.figures())),
             ];
-            let measured = interleave(bench.pick(5, 1), &mut contestants)?;
+            let measured = interleave(bench.pick(3, 1), &mut contestants)?;
             let [native, sandbar, again] = &measured[..] else { unreachable!() };
             let name = delivery.name();
             let mut row = |id: &str, who: &str, unit, values: &[f64], reference: &[f64]| {

@@ -30,7 +30,7 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
         }),
         Box::new(|| native(bench)),
     ];
-    let measured = interleave(bench.pick(5, 1), &mut contestants)?;
+    let measured = interleave(bench.pick(3, 1), &mut contestants)?;
     let [native, sandbar, again] = &measured[..] else { unreachable!() };
     for (who, id, figures) in [
         ("control: the native handler against itself", "control", again),
