@@ -12,7 +12,7 @@ import time
 from moto.server import main
 from moto.sqs.models import SQSBackend
 
-LOOK_AGAIN = 0.05  # seconds
+LOOK_AGAIN = 0.1  # seconds
 CHANGES = (
     "change_message_visibility",
     "change_message_visibility_batch",

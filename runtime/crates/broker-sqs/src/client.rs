@@ -34,7 +34,7 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(3);
 /// Longest that a call may take beyond the time that SQS was asked to wait, the client's
 /// own repetitions included.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// Fourteen days, the longest that SQS keeps a message.
 const RETENTION: &str = "1209600";
 

@@ -12,6 +12,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    client::PATIENCE,
     error::Kind,
     groups::Claim,
     inflight::InFlight,
@@ -23,8 +24,9 @@ use crate::{
 
 /// How often topics are looked for that a glob may match.
 const LOOK: Duration = Duration::from_secs(10);
-/// Longest that closing goes on telling SQS what is done while it takes nothing.
-const FLUSH: Duration = Duration::from_secs(10);
+/// Longest that closing goes on telling SQS what is done while it takes nothing: a call that gets no
+/// answer, and time for another one.
+const FLUSH: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
 
 pub(crate) struct SqsSource {
     queues: Arc<Queues>,
