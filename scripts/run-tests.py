@@ -20,8 +20,9 @@ from pathlib import Path
 JOBS = int(os.environ.get("JOBS") or 2)
 # Packages that use the brokers which scripts/test.sh has started.
 BROKERS = ("runtime/crates/broker-", "examples/demo", "tests.")
-# Those that stop and kill the broker of their package go before and after all others that use one.
-STAGES = {"conformance": 0, "restart": 2}
+# Those that stop and kill the broker of their package go before and after all others that use one; the members
+# of one have sessions of 1.5 s, too short for the crowd between.
+STAGES = {"conformance": 0, "processes": 2, "restart": 2}
 # Lines of the reasons of a failure that are said again at the end.
 SAID = 40
 # Longest first, of those that use no broker.
