@@ -87,7 +87,7 @@ impl Serving {
                 Some(answer) = calls.next() => answer,
             };
             asked -= max;
-            match answer {
+            let rest = match answer {
                 Ok(received) => {
                     wanted = match received.len() {
                         0 => 1,
@@ -100,11 +100,8 @@ impl Serving {
                         slot.end();
                         break slot.stop.cancelled().await;
                     }
-                    if !(empty && wait.is_zero()) {
-                        backoff = BACKOFF.0;
-                        continue;
-                    }
-                    // SQS did not wait, and each call costs: wait here
+                    // it did not wait there, and each call costs
+                    empty && wait.is_zero()
                 }
                 Err(failure) => {
                     wanted = 1;
@@ -112,7 +109,12 @@ impl Serving {
                         // what was delivered before may still be settled
                         break slot.stop.cancelled().await;
                     }
+                    true
                 }
+            };
+            if !rest {
+                backoff = BACKOFF.0;
+                continue;
             }
             select! {
                 () = slot.stop.cancelled() => break,
