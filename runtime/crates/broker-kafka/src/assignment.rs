@@ -13,16 +13,18 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use rdkafka::{
-    ClientContext, TopicPartitionList,
+    ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{
         BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance,
         base_consumer::PartitionQueue,
     },
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    topic_partition_list::TopicPartitionListElem,
 };
 use sandbar_core::{
-    DrainGuard, PartitionId, SourceError, SourceEvent, SourceStats, SubscriptionSpec, reserved,
+    DrainGuard, PartitionId, SourceError, SourceEvent, SourceStats, StartAt, SubscriptionSpec,
+    reserved,
 };
 use tokio::sync::mpsc;
 
@@ -49,6 +51,8 @@ pub(crate) struct Group {
     connection: Arc<str>,
     group: String,
     drain: Duration,
+    /// Where to begin with partitions of which the group has committed nothing.
+    start: Offset,
     /// Set right after the consumer is made; weak, because the consumer owns this.
     consumer: OnceLock<Weak<GroupConsumer>>,
     /// Until the poll thread lets go of the consumer, which must end there.
@@ -81,6 +85,7 @@ impl Group {
             connection,
             group: spec.group.clone(),
             drain,
+            start: if spec.start == StartAt::Latest { Offset::End } else { Offset::Beginning },
             consumer: OnceLock::new(),
             open: RwLock::new(true),
             named: spec.topics.iter().cloned().collect(),
@@ -252,8 +257,15 @@ impl Group {
         let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
             return self.fail("partitions were assigned to a consumer that is gone".into());
         };
-        let mut slots = Vec::new();
-        for id in ids(partitions) {
+        for mut element in partitions.elements() {
+            let id = id(&element);
+            // Where to begin we find out ourselves, and seek it. Told nothing, librdkafka looks it up
+            // too, and when the assignment changes while a transaction hides an offset from it, it takes
+            // that for none (`rd_kafka_assignment_apply_offsets`, 2.12.1): everything would be handled
+            // again. A number keeps it from asking the broker, whose late answer would undo the seek.
+            if let Err(e) = element.set_offset(Offset::Offset(0)) {
+                return self.fail(format!("partition {id} cannot be assigned: {e}"));
+            }
             // before the assignment takes effect: a queue that was taken over keeps its records
             // to itself from the first one on, and none reaches the consumer's common queue
             let Some(queue) = consumer.split_partition_queue(&id.topic, native(id.partition))
@@ -271,14 +283,26 @@ impl Group {
             );
             let slot = Slot::new(id.clone(), epoch, queue);
             self.slots.lock().insert(id, slot.clone());
-            slots.push(slot.clone());
             let transactions = self.transactions.clone();
             self.send(Ok(SourceEvent::Assigned(Box::new(KafkaPartition { slot, transactions }))));
         }
+        // nothing is fetched before it is known from where, and of those that nobody reads nothing at all
+        if let Err(e) = consumer.pause(partitions) {
+            // what is fetched in vain is dropped by the seek, or stays in its queue, which is bounded
+            tracing::debug!(connection = &*self.connection, group = self.group, "not paused: {e}");
+        }
+    }
+
+    /// Lets the intake of partitions begin that are assigned now.
+    fn begin(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) {
+        let slots: Vec<_> = {
+            let all = self.slots.lock();
+            ids(partitions).filter_map(|id| all.get(&id).cloned()).collect()
+        };
         if slots.is_empty() {
             return;
         }
-        if let Err(e) = committed::learn(consumer.context().clone(), slots) {
+        if let Err(e) = committed::learn(consumer.context().clone(), slots, self.start) {
             self.fail(format!("no thread for looking up committed positions: {e}"));
         }
     }
@@ -287,20 +311,6 @@ impl Group {
     /// it may be another group's inbox.
     fn is_ignored(&self, id: &PartitionId) -> bool {
         reserved::is_reserved(&id.topic) && !self.named.contains(&*id.topic)
-    }
-
-    /// Stops the fetching of partitions that nobody reads. Only now are they assigned.
-    fn pause_ignored(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) {
-        let mut ignored = TopicPartitionList::new();
-        for id in ids(partitions).filter(|id| self.is_ignored(id)) {
-            ignored.add_partition(&id.topic, native(id.partition));
-        }
-        if ignored.count() > 0
-            && let Err(e) = consumer.pause(&ignored)
-        {
-            // what is fetched stays in its queue, which is bounded
-            tracing::debug!(connection = &*self.connection, group = self.group, "not paused: {e}");
-        }
     }
 
     fn revoked(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) {
@@ -380,14 +390,18 @@ impl ConsumerContext for Group {
 
     fn post_rebalance(&self, consumer: &GroupConsumer, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(partitions) = rebalance {
-            self.pause_ignored(consumer, partitions);
+            self.begin(consumer, partitions);
         }
     }
 }
 
 fn ids(partitions: &TopicPartitionList) -> impl Iterator<Item = PartitionId> {
-    partitions.elements().into_iter().map(|element| PartitionId {
+    partitions.elements().into_iter().map(|element| id(&element))
+}
+
+fn id(element: &TopicPartitionListElem<'_>) -> PartitionId {
+    PartitionId {
         topic: element.topic().into(),
         partition: u32::try_from(element.partition()).unwrap_or_default(),
-    })
+    }
 }

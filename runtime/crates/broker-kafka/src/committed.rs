@@ -95,9 +95,13 @@ fn metadata(list: &TopicPartitionList, id: &PartitionId) -> Vec<u8> {
 }
 
 /// Finds out, on a thread of its own, what the group had committed of partitions that
-/// were just assigned, and lets their intake begin. Goes on until it knows, or until
-/// they are gone.
-pub(crate) fn learn(group: Arc<Group>, slots: Vec<Arc<Slot>>) -> std::io::Result<()> {
+/// were just assigned, and lets their intake begin there, or at `start` where that is nothing.
+/// Goes on until it knows, or until they are gone.
+pub(crate) fn learn(
+    group: Arc<Group>,
+    slots: Vec<Arc<Slot>>,
+    start: Offset,
+) -> std::io::Result<()> {
     thread::Builder::new().name("kafka-cursors".into()).spawn(move || {
         let mut slots = slots;
         for attempt in 0_usize.. {
@@ -105,13 +109,9 @@ pub(crate) fn learn(group: Arc<Group>, slots: Vec<Arc<Slot>>) -> std::io::Result
             if slots.is_empty() {
                 return;
             }
-            let ids: Vec<&PartitionId> = slots.iter().map(|slot| &slot.id).collect();
-            match group.with_consumer(|consumer| fetch(consumer, &ids, TIMEOUT)) {
+            match group.with_consumer(|consumer| begin(consumer, &mut slots, start)) {
                 None => return,
-                Some(Ok(committed)) => {
-                    slots.iter().zip(committed).for_each(|(slot, c)| slot.begin(c));
-                    return;
-                }
+                Some(Ok(())) => continue,
                 Some(Err(e)) if attempt >= SILENT => {
                     let reason = error::describe(&e);
                     group.report("cursors", &format!("committed positions not known: {reason}"));
@@ -122,4 +122,29 @@ pub(crate) fn learn(group: Arc<Group>, slots: Vec<Arc<Slot>>) -> std::io::Result
         }
     })?;
     Ok(())
+}
+
+/// Lets each of `slots` begin, and takes out those that did.
+fn begin(consumer: &GroupConsumer, slots: &mut Vec<Arc<Slot>>, start: Offset) -> KafkaResult<()> {
+    let ids: Vec<&PartitionId> = slots.iter().map(|slot| &slot.id).collect();
+    for committed in fetch(consumer, &ids, TIMEOUT)?.into_iter().rev() {
+        // as many as were asked for
+        let Some(slot) = slots.last() else { break };
+        slot.begin(committed, |position| {
+            let from = position.and_then(|position| i64::try_from(position).ok());
+            seek(consumer, &slot.id, from.map_or(start, Offset::Offset))
+        })?;
+        slots.pop();
+    }
+    Ok(())
+}
+
+/// Has the client read a partition from `from`; what it had read of it before is dropped.
+fn seek(consumer: &GroupConsumer, id: &PartitionId, from: Offset) -> KafkaResult<()> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition_offset(&id.topic, native(id.partition), from)?;
+    // first: it would make the lookup of a logical offset wait for half a second
+    consumer.resume(&list)?;
+    let list = consumer.seek_partitions(list, TIMEOUT)?;
+    list.elements().iter().try_for_each(|element| element.error())
 }

@@ -7,7 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rdkafka::{consumer::base_consumer::PartitionQueue, error::KafkaError};
+use rdkafka::{
+    consumer::base_consumer::PartitionQueue,
+    error::{KafkaError, KafkaResult},
+};
 use sandbar_core::{
     AckToken, Delivery, Disposition, Partition, PartitionId, Settlement, SourceError,
 };
@@ -77,10 +80,24 @@ impl Slot {
         Arc::new(Self { id, epoch, wake, state: Mutex::new(state) })
     }
 
-    /// Lets the intake begin, now that it is known what the group had committed.
-    pub fn begin(&self, committed: Option<Committed>) {
-        self.state.lock().ledger.inherit(&self.id, committed);
+    /// Lets the intake begin, now that it is known what the group had committed, once `seek`
+    /// has had the client read from there.
+    pub fn begin(
+        &self,
+        committed: Option<Committed>,
+        seek: impl FnOnce(Option<u64>) -> KafkaResult<()>,
+    ) -> KafkaResult<()> {
+        // held meanwhile: after the fence the partition may be assigned to this client again,
+        // which must not be sent to where this assignment would have begun
+        let mut state = self.state.lock();
+        if matches!(state.phase, Phase::Fenced(_)) {
+            return Ok(());
+        }
+        seek(committed.as_ref().map(|c| c.position))?;
+        state.ledger.inherit(&self.id, committed);
+        drop(state);
         self.wake.notify_one();
+        Ok(())
     }
 
     /// Up to `max` records that are ready; `None` where none is and more may come.

@@ -57,7 +57,7 @@ fn c3_nothing_is_handed_out_before_the_committed_metadata_is_known() {
     ledger.finish(AckToken(9));
     let slot = slot(not_begun(ledger));
     assert!(slot.take(10).unwrap().is_none());
-    slot.begin(None);
+    slot.begin(None, |_| Ok(())).unwrap();
     assert_eq!(slot.take(10).unwrap().unwrap().len(), 1);
 }
 

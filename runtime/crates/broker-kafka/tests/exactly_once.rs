@@ -5,6 +5,11 @@ mod common;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::*;
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    producer::{BaseProducer, Producer},
+};
 use sandbar_broker_kafka::Kafka;
 use sandbar_core::{
     AckToken, Connection, Disposition, Outgoing, SourceError, SourceEvent, SourceStats,
@@ -190,6 +195,67 @@ async fn h4_what_is_settled_while_draining_is_committed_in_a_transaction_before_
         once([number(&ready[0].event), number(&ready[2].event)])
     );
     drop((going, taken, held));
+    source.close().await.unwrap();
+    second.close().await.unwrap();
+}
+
+/// Commits `position` for the partitions of `topic`, in a transaction that is still open.
+fn leave_open(
+    brokers: &str,
+    group: &str,
+    topic: &str,
+    partitions: i32,
+    position: i64,
+) -> impl Producer {
+    let client = |property: &str, value: &str| {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", brokers).set(property, value);
+        client
+    };
+    let producer: BaseProducer = client("transactional.id", group).create().unwrap();
+    let member: BaseConsumer = client("group.id", group).create().unwrap();
+    let mut offsets = TopicPartitionList::new();
+    for partition in 0..partitions {
+        offsets.add_partition_offset(topic, partition, Offset::Offset(position)).unwrap();
+    }
+    producer.init_transactions(PATIENCE).unwrap();
+    producer.begin_transaction().unwrap();
+    let member = member.group_metadata().unwrap();
+    producer.send_offsets_to_transaction(&offsets, &member, PATIENCE).unwrap();
+    producer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e1_a_position_in_an_open_transaction_is_waited_for_also_while_partitions_move() {
+    let Some(brokers) = broker() else { return };
+    let (topic, group) = (unique("e1"), unique("e1"));
+    let kafka = connect(&brokers, 4, &[("heartbeat.interval.ms", "200")]);
+    publish(&kafka, &numbered(&topic, 400, 97)).await;
+    let open = leave_open(&brokers, &group, &topic, 4, 10);
+    let mut source = kafka.subscribe(exactly_once(&group, &topic)).await.unwrap();
+    let mut held = BTreeMap::new();
+    for _ in 0..4 {
+        let partition = assigned(&mut source).await;
+        held.insert(partition.id().clone(), partition);
+    }
+    // the first member looks its positions up, in vain, when half of them are taken from it
+    let mut second = kafka.subscribe(exactly_once(&group, &topic)).await.unwrap();
+    for _ in 0..2 {
+        let SourceEvent::Revoking { id, drained } = next_event(&mut source).await else {
+            panic!("nothing was revoked")
+        };
+        held.remove(&id).unwrap();
+        drop(drained);
+    }
+    for _ in 0..2 {
+        let partition = assigned(&mut second).await;
+        held.insert(partition.id().clone(), partition);
+    }
+    open.commit_transaction(PATIENCE).unwrap();
+    for partition in held.values_mut() {
+        assert_eq!(positions(&recv_all(partition, 2).await), [10, 11], "{}", partition.id());
+    }
+    drop(held);
     source.close().await.unwrap();
     second.close().await.unwrap();
 }
