@@ -1,11 +1,13 @@
 # `make demo` and `make test` do all set-up themselves; see README.md.
-.PHONY: demo test bridge sim chaos chaos-binaries storm languages bench lint fmt guests build clean
+.PHONY: demo test test-binaries bridge sim chaos chaos-binaries storm languages bench lint fmt guests build clean
 
 CARGO ?= cargo
+, := ,
 MINUTES ?= 3
 # One selection of packages for all that is tested: another one has other features, and compiles wasmtime anew.
 # Test programs and the bench's plugins are guests: their exports have names that no linker of a host takes.
-export TESTED := --workspace --exclude sandbar-programs --exclude sandbar-bench-guests --features sandbar-broker-rabbitmq/tls
+# LINTED=1 has Clippy compile it, so that CI compiles nothing twice.
+export TESTED := --workspace --exclude sandbar-programs --exclude sandbar-bench-guests --features sandbar-broker-rabbitmq/tls,sandbar-chaos/sqs $(if $(LINTED),--config scripts/lint.toml)
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 CHAOS = $(TARGET)/debug/sandbar-chaos
 
@@ -28,17 +30,22 @@ demo:
 test:
 	scripts/test.sh $(ARGS)
 
+# What the tests, `make sim BUILT=1` and `make chaos BUILT=1` run.
+test-binaries:
+	$(CARGO) build $(TESTED) --all-targets
+	SANDBAR_BUILD=$(TARGET)/debug/sandbar-build scripts/build-guests.sh
+
 # Kafka to NATS to RabbitMQ to SQS to Kafka: EVENTS=n with keys, each counted and in order.
 bridge:
 	EVENTS=$(or $(EVENTS),100000) scripts/test.sh --test bridge -- --nocapture
 
 # The delivery contract on virtual time: SEEDS=n, FROM=n, SECONDS=n, or SEED=n for one with its history;
-# BUILT=1 takes what `make test` has built.
+# BUILT=1 takes what `make test-binaries` has built.
 sim:
 	$(CARGO) test $(if $(BUILT),$(TESTED),--release -p sandbar-pipeline) --test simulation seeds -- --nocapture
 
 # Real brokers, killed and cut off: MINUTES=n on Kafka, a third of it on the embedded log; or on BROKER=kafka|log|nats|rabbitmq|sqs.
-# BUILT=1 takes the binaries and plugins that `make test` has made.
+# BUILT=1 takes the binaries and plugins that `make test-binaries` has made.
 chaos: $(if $(BUILT),,guests chaos-binaries)
 ifdef BROKER
 	$(CHAOS) --broker $(BROKER) --minutes $(MINUTES) --seed $(or $(SEED),1)
@@ -65,7 +72,7 @@ bench:
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features sandbar-chaos/sqs,sandbar-broker-rabbitmq/tls -- -D warnings
+	$(CARGO) clippy $(if $(LINTED),-p sandbar-programs -p sandbar-bench-guests,--workspace --features sandbar-chaos/sqs$(,)sandbar-broker-rabbitmq/tls) --all-targets -- -D warnings
 	scripts/contract-tests.py > /dev/null
 	scripts/deny.sh
 

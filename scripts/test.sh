@@ -51,10 +51,9 @@ for broker in "${brokers[@]}"; do
 done
 
 read -ra packages <<<"${TESTED:?run it by make test}"
-cargo build "${packages[@]}" --bins --tests --examples
+make test-binaries
 SANDBAR_BUILD=$(realpath "${CARGO_TARGET_DIR:-target}/debug/sandbar-build")
 export SANDBAR_BUILD
-scripts/build-guests.sh
 scripts/build-languages.sh
 SANDBAR=${CARGO_TARGET_DIR:-target}/debug/sandbar scripts/test-languages.sh
 

@@ -2,6 +2,8 @@
 
 use std::{
     io::IsTerminal,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -14,6 +16,8 @@ use serde_json::{Value, json};
 const MALFORMED_EVERY: usize = 500;
 /// Events per second: slow enough to watch, and to replace a plugin in mid-stream.
 const RATE: usize = 2500;
+/// Pause between two looks at how far everybody is.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An event to publish.
 pub struct Webhook {
@@ -61,6 +65,32 @@ pub fn run(
         bar.set_draw_target(ProgressDrawTarget::hidden());
         println!("publishing {} events, {RATE} a second", webhooks.len());
     }
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (bar, ended) = (&bar, &ended);
+        if !bar.is_hidden() {
+            // beside the publishing: where the cursors are on a server, each answer takes a while
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    bar.set_message(progress(runtime).unwrap_or_default());
+                    crate::pause(LOOK_EVERY);
+                }
+            });
+        }
+        let published = publish(runtime, webhooks, run, size, bar, halfway);
+        ended.store(true, Ordering::Relaxed);
+        published
+    })
+}
+
+fn publish(
+    runtime: &Runtime,
+    webhooks: &[Webhook],
+    run: &str,
+    size: usize,
+    bar: &ProgressBar,
+    halfway: impl FnOnce() -> Result<()>,
+) -> Result<Vec<u64>> {
     let began = Instant::now();
     let mut halfway = Some(halfway);
     let mut published = Vec::with_capacity(webhooks.len());
@@ -75,7 +105,6 @@ pub fn run(
         let answer = runtime.post("/api/topics/github.webhooks/events", body.as_bytes())?;
         ensure!(answer["published"] == batch.len(), "publishing failed: {answer}");
         bar.inc(batch.len() as u64);
-        bar.set_message(progress(runtime).unwrap_or_default());
         let sent = (n + 1) * size;
         if sent * 2 >= webhooks.len()
             && let Some(halfway) = halfway.take()
