@@ -27,6 +27,7 @@ mod assignment;
 mod client;
 mod committed;
 mod config;
+mod creation;
 mod cursors;
 mod drain;
 mod error;
@@ -49,8 +50,9 @@ mod transactor;
 pub use config::KafkaConfig;
 pub use error::ConnectError;
 
-use admin::{Admin, Kept};
+use admin::Admin;
 use config::Settings;
+use creation::Kept;
 use producer::Producers;
 use reader::KafkaReader;
 use sink::KafkaSink;

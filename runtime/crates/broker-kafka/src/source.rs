@@ -11,9 +11,10 @@ use sandbar_core::{Guarantees, Source, SourceError, SourceEvent, StartAt, Subscr
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    admin::{self, Admin, Kept},
+    admin::{self, Admin},
     assignment::{Group, GroupConsumer},
     config::Settings,
+    creation::Kept,
     known::KnownTopics,
     poll::{self, Orders},
     topics,

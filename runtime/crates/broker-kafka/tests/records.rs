@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::*;
@@ -17,6 +17,7 @@ use rdkafka::{
 use sandbar_broker_kafka::{Kafka, KafkaConfig};
 use sandbar_core::{
     Connection, Header, Outgoing, PartitionId, PublishError, ReadFrom, ResumeFrom, SourceError,
+    TopicInfo,
 };
 
 /// One of each kind that a broker may hold.
@@ -200,6 +201,16 @@ async fn more_replicas_than_brokers_are_waited_for() {
     assert!(reason.contains(&topic) && reason.contains("replicas"), "{reason}");
 }
 
+/// All topics. For a moment those that other tests have just made have no leaders.
+async fn listed(kafka: &Kafka) -> Vec<TopicInfo> {
+    loop {
+        match kafka.topics().await {
+            Err(SourceError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            topics => return topics.unwrap(),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_are_listed_with_what_they_hold() {
     let Some(brokers) = broker() else { return };
@@ -208,7 +219,7 @@ async fn topics_are_listed_with_what_they_hold() {
     publish(&kafka, &numbered(&topic, 30, 30)).await;
     // makes the brokers' own topic exist
     Worker::start(kafka.subscribe(spec(&group, &topic)).await.unwrap()).stop().await.unwrap();
-    let topics = kafka.topics().await.unwrap();
+    let topics = listed(&kafka).await;
     let listed = topics.iter().find(|t| t.name == topic).unwrap();
     assert_eq!((listed.partitions, listed.events), (3, Some(30)));
     assert!(topics.iter().all(|t| !t.name.starts_with("__")));
@@ -384,4 +395,23 @@ async fn an_inbox_is_read_from_its_beginning_wherever_the_rest_begins() {
         drop(partitions);
         source.close().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_are_wanted_at_the_same_time_are_all_made() {
+    let Some(brokers) = broker() else { return };
+    let kafka = Arc::new(connect(&brokers, 1, &[]));
+    // more than go into one request, each wanted by two
+    let names: Vec<String> = (0..130).map(|n| unique(&format!("many-{n}"))).collect();
+    let mut wanted = tokio::task::JoinSet::new();
+    for name in names.iter().chain(&names).cloned() {
+        let kafka = kafka.clone();
+        wanted.spawn(async move { kafka.ensure_topics(&[name]).await });
+    }
+    for made in wanted.join_all().await {
+        made.unwrap();
+    }
+    let there = listed(&kafka).await;
+    let missing = names.iter().filter(|name| there.iter().all(|topic| topic.name != **name));
+    assert_eq!(missing.count(), 0);
 }
