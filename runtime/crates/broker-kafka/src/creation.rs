@@ -43,8 +43,8 @@ struct Wanted {
 }
 
 impl Admin {
-    /// Creates `names`, together with what others want created: Kafka takes one request after the
-    /// other, and as long for one topic as for many. A hundred plugins that start want a hundred.
+    /// Creates `names`, together with what others want created: Kafka takes such requests one after
+    /// the other, and a hundred plugins that start would send a hundred.
     pub(crate) async fn create(
         self: &Arc<Self>,
         names: &[String],
