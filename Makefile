@@ -2,7 +2,6 @@
 .PHONY: demo test test-binaries bridge sim chaos chaos-binaries storm languages bench lint fmt guests build clean
 
 CARGO ?= cargo
-, := ,
 MINUTES ?= 3
 # One selection of packages for all that is tested: another one has other features, and compiles wasmtime anew.
 # Test programs and the bench's plugins are guests: their exports have names that no linker of a host takes.
@@ -72,7 +71,7 @@ bench:
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy $(if $(LINTED),-p sandbar-programs -p sandbar-bench-guests,--workspace --features sandbar-chaos/sqs$(,)sandbar-broker-rabbitmq/tls) --all-targets -- -D warnings
+	$(CARGO) clippy $(if $(LINTED),-p sandbar-programs -p sandbar-bench-guests,--workspace --features sandbar-chaos/sqs --features sandbar-broker-rabbitmq/tls) --all-targets -- -D warnings
 	scripts/contract-tests.py > /dev/null
 	scripts/deny.sh
 

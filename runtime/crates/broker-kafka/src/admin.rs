@@ -8,19 +8,14 @@ use std::{
 use parking_lot::Mutex;
 use rdkafka::{
     Offset, TopicPartitionList,
-    admin::AdminClient,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     metadata::Metadata,
 };
 use sandbar_core::{SourceError, TopicInfo};
 
-use crate::{
-    client::Listener,
-    config::Settings,
-    creation::{Creation, Kept},
-    error, topics,
-};
+use crate::{client::Listener, config::Settings, error, topics};
 
 /// Longest time one request may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +32,6 @@ pub(crate) struct Admin {
     pub connection: Arc<str>,
     /// For requests that are about no group; made at the first one, kept for its connections.
     shared: Mutex<Option<Arc<Probe>>>,
-    pub creation: Creation,
 }
 
 /// A client for requests. It is polled around each of them and not in between.
@@ -96,7 +90,7 @@ impl Probe {
 
 impl Admin {
     pub fn new(settings: Arc<Settings>, connection: Arc<str>) -> Self {
-        Self { settings, connection, shared: Mutex::default(), creation: Creation::default() }
+        Self { settings, connection, shared: Mutex::default() }
     }
 
     /// The client for requests that are about no group.
@@ -169,7 +163,9 @@ impl Admin {
         // a broker that has just come up may not know all of its topics yet
         let mut patience = Duration::from_secs(1);
         if create {
-            self.create(&missing, kept).await?;
+            let (admin, names) = (self.clone(), missing.clone());
+            let runtime = tokio::runtime::Handle::current();
+            blocking(move || runtime.block_on(admin.create(&names, kept))).await?;
             patience = APPEARS;
         }
         let deadline = Instant::now() + patience;
@@ -216,6 +212,57 @@ impl Admin {
             .create_with_context(Listener::new(self.connection.clone()))
             .map_err(|e| SourceError::Fatal(format!("connection {}: {e}", self.connection)))
     }
+
+    async fn create(&self, names: &[String], kept: Kept) -> Result<(), SourceError> {
+        let config = &self.settings.config;
+        // -1 leaves it to the broker
+        let replicas = config.replication.map_or(-1, i32::from);
+        let topic =
+            |name, partitions| NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        let new: Vec<NewTopic<'_>> = names
+            .iter()
+            .map(|name| match kept {
+                Kept::AsConfigured => topic(name, config.partitions.map_or(-1, native)),
+                // it is read as a whole: more partitions would only make that slower
+                Kept::NewestOfEachKey => topic(name, 1).set("cleanup.policy", "compact"),
+            })
+            .collect();
+        let client = self.client()?;
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let outcome: KafkaResult<_> = client.create_topics(&new, &options).await;
+        let what = format!("create topic {}", names.join(", "));
+        for result in outcome.map_err(|e| error::request(&what, &e, None))? {
+            let Err((topic, code)) = result else { continue };
+            if code == RDKafkaErrorCode::TopicAlreadyExists {
+                continue;
+            }
+            let what = format!("create topic {topic}");
+            let error = error::request(&what, &KafkaError::AdminOp(code), None);
+            if code == RDKafkaErrorCode::InvalidReplicationFactor {
+                // also the answer of a broker that is just starting and knows of none yet
+                return Err(SourceError::Unavailable(format!(
+                    "{error}: fewer brokers are up than it needs replicas"
+                )));
+            }
+            // numbers that the cluster refuses are refused each time
+            let refused = matches!(
+                code,
+                RDKafkaErrorCode::InvalidPartitions
+                    | RDKafkaErrorCode::InvalidConfig
+                    | RDKafkaErrorCode::PolicyViolation
+            );
+            return Err(if refused { SourceError::Fatal(error.to_string()) } else { error });
+        }
+        tracing::info!(connection = &*self.connection, topics = names.join(","), "topics created");
+        Ok(())
+    }
+}
+
+/// What a topic keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    AsConfigured,
+    NewestOfEachKey,
 }
 
 /// Runs a request off the async threads.

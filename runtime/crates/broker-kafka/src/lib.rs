@@ -27,7 +27,6 @@ mod assignment;
 mod client;
 mod committed;
 mod config;
-mod creation;
 mod cursors;
 mod drain;
 mod error;
@@ -50,9 +49,8 @@ mod transactor;
 pub use config::KafkaConfig;
 pub use error::ConnectError;
 
-use admin::Admin;
+use admin::{Admin, Kept};
 use config::Settings;
-use creation::Kept;
 use producer::Producers;
 use reader::KafkaReader;
 use sink::KafkaSink;

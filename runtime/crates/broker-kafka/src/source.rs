@@ -11,10 +11,9 @@ use sandbar_core::{Guarantees, Source, SourceError, SourceEvent, StartAt, Subscr
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Kept},
     assignment::{Group, GroupConsumer},
     config::Settings,
-    creation::Kept,
     known::KnownTopics,
     poll::{self, Orders},
     topics,
