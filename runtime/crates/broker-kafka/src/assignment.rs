@@ -31,8 +31,10 @@ use tokio::sync::mpsc;
 use crate::{
     admin::native,
     client, committed, drain, error,
+    intake::Intake,
     ledger::Cursor,
     partition::{KafkaPartition, Slot},
+    sharing::Sharing,
     transactions::Transactions,
 };
 
@@ -63,6 +65,8 @@ pub(crate) struct Group {
     ignored: Mutex<HashMap<PartitionId, PartitionQueue<Group>>>,
     /// Set where effects and positions are written in transactions.
     transactions: Option<Arc<Transactions>>,
+    /// Set where partitions may be read together with other groups.
+    sharing: Option<Arc<Sharing>>,
     stats: Arc<SourceStats>,
     slots: Mutex<HashMap<PartitionId, Arc<Slot>>>,
     epochs: AtomicU64,
@@ -79,6 +83,7 @@ impl Group {
         spec: &SubscriptionSpec,
         drain: Duration,
         transactions: Option<Arc<Transactions>>,
+        sharing: Option<Arc<Sharing>>,
         events: mpsc::UnboundedSender<Result<SourceEvent, SourceError>>,
     ) -> Self {
         Self {
@@ -91,6 +96,7 @@ impl Group {
             named: spec.topics.iter().cloned().collect(),
             ignored: Mutex::default(),
             transactions,
+            sharing,
             stats: spec.stats.clone(),
             slots: Mutex::default(),
             epochs: AtomicU64::new(0),
@@ -203,6 +209,18 @@ impl Group {
         }
     }
 
+    /// Has partitions read together with other groups, or no longer.
+    pub fn arrange(&self, consumer: &GroupConsumer) {
+        let Some(sharing) = &self.sharing else { return };
+        sharing.serve();
+        for slot in self.slots() {
+            if let Err(e) = slot.arrange(consumer) {
+                let reason = error::describe(&e);
+                self.report("intake", &format!("{} is not read: {reason}", slot.id));
+            }
+        }
+    }
+
     /// Fences all partitions and commits what they finished. Where that is done in
     /// transactions, whoever settles has waited for them already.
     pub fn end(&self, consumer: &GroupConsumer) -> Result<(), SourceError> {
@@ -281,7 +299,8 @@ impl Group {
                 connection = &*self.connection, group = self.group, partition = %id, epoch,
                 "partition assigned"
             );
-            let slot = Slot::new(id.clone(), epoch, queue);
+            let sharing = self.sharing.as_ref();
+            let slot = Slot::new(id.clone(), epoch, |wake| Intake::new(&id, queue, sharing, wake));
             self.slots.lock().insert(id, slot.clone());
             let transactions = self.transactions.clone();
             self.send(Ok(SourceEvent::Assigned(Box::new(KafkaPartition { slot, transactions }))));

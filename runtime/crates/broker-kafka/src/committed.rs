@@ -130,21 +130,8 @@ fn begin(consumer: &GroupConsumer, slots: &mut Vec<Arc<Slot>>, start: Offset) ->
     for committed in fetch(consumer, &ids, TIMEOUT)?.into_iter().rev() {
         // as many as were asked for
         let Some(slot) = slots.last() else { break };
-        slot.begin(committed, |position| {
-            let from = position.and_then(|position| i64::try_from(position).ok());
-            seek(consumer, &slot.id, from.map_or(start, Offset::Offset))
-        })?;
+        slot.begin(committed, |intake, at| intake.begin(consumer, &slot.id, at, start))?;
         slots.pop();
     }
     Ok(())
-}
-
-/// Has the client read a partition from `from`; what it had read of it before is dropped.
-fn seek(consumer: &GroupConsumer, id: &PartitionId, from: Offset) -> KafkaResult<()> {
-    let mut list = TopicPartitionList::with_capacity(1);
-    list.add_partition_offset(&id.topic, native(id.partition), from)?;
-    // first: it would make the lookup of a logical offset wait for half a second
-    consumer.resume(&list)?;
-    let list = consumer.seek_partitions(list, TIMEOUT)?;
-    list.elements().iter().try_for_each(|element| element.error())
 }

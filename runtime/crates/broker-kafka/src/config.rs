@@ -78,6 +78,8 @@ pub(crate) struct GroupSettings {
     pub client: ClientConfig,
     /// Longest time that the poll thread may wait for partitions to drain.
     pub drain: Duration,
+    /// Whether it sees of a partition what others see, and may read it together with them.
+    pub shares: bool,
 }
 
 impl Settings {
@@ -119,8 +121,8 @@ impl Settings {
         client
     }
 
-    /// A member of the subscription's group.
-    pub fn group(&self, spec: &SubscriptionSpec) -> Result<GroupSettings, ConnectError> {
+    /// A consumer that fetches ahead, at least `prefetch` events.
+    fn consumer(&self, prefetch: usize) -> ClientConfig {
         let mut client = self.base();
         self.default(&mut client, "topic.metadata.refresh.interval.ms", "10000");
         // the brokers' own topics match no subscription, whatever its pattern
@@ -129,11 +131,30 @@ impl Settings {
         // nothing new (the inbox, mostly), the broker keeps that fetch as long as it may, and
         // librdkafka asks for nothing else meanwhile: the time is short, and the queues last.
         self.default(&mut client, "fetch.wait.max.ms", "100");
-        let prefetch = spec.prefetch.clamp(QUEUE_MIN, 1_000_000);
+        let prefetch = prefetch.clamp(QUEUE_MIN, 1_000_000);
         self.default(&mut client, "queued.min.messages", &prefetch.to_string());
         self.default(&mut client, "queued.max.messages.kbytes", "8192");
         // by default a full queue that was emptied waits up to a second for its next fetch
         self.default(&mut client, "fetch.queue.backoff.ms", "10");
+        client
+    }
+
+    /// Reads partitions for several subscriptions, and commits nothing.
+    pub fn shared(&self) -> ClientConfig {
+        let mut client = self.consumer(QUEUE_MIN);
+        client
+            // librdkafka reads partitions only as a group; the broker never hears of this one
+            .set("group.id", "sandbar.shared")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // where to begin instead is for each subscription to say, which then reads by itself
+            .set("auto.offset.reset", "error");
+        client
+    }
+
+    /// A member of the subscription's group.
+    pub fn group(&self, spec: &SubscriptionSpec) -> Result<GroupSettings, ConnectError> {
+        let mut client = self.consumer(spec.prefetch);
         client
             .set("group.id", &spec.group)
             .set(
@@ -161,7 +182,11 @@ impl Settings {
         // while the poll thread waits, heartbeats go on; it must be back to polling before the
         // group gives the member up, with time left for the commit
         let limit = millis("session.timeout.ms")?.min(millis("max.poll.interval.ms")?) * 3 / 4;
-        Ok(GroupSettings { client, drain: spec.drain_timeout.min(limit) })
+        // librdkafka's default is what exactly-once sets
+        let isolation = client.get("isolation.level").unwrap_or("read_committed");
+        let usual = self.config.properties.get("isolation.level");
+        let shares = !spec.until_end && usual.is_none_or(|usual| usual == isolation);
+        Ok(GroupSettings { client, drain: spec.drain_timeout.min(limit), shares })
     }
 
     pub fn producer(&self) -> ClientConfig {

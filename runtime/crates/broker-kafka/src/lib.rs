@@ -3,7 +3,8 @@
 //! A subscription is one consumer group member with a polling thread of its own
 //! ([`poll`](mod@poll)); group callbacks run there and hand partitions to the pipeline
 //! and take them back (`assignment`). Each partition is read from librdkafka's own
-//! queue (`partition`), so back-pressure is not reading it, and its position is
+//! queue (`intake`), so back-pressure is not reading it, or together with other groups
+//! (`sharing`, `feed`, `window`); its position (`partition`) is
 //! committed only as far as [`Watermark`](sandbar_core::Watermark) says, with what is
 //! finished beyond it as metadata (`ledger`, `metadata`) that the next owner reads first
 //! (`committed`). The sink is one idempotent producer per connection (`sink`, `producer`);
@@ -30,6 +31,8 @@ mod config;
 mod cursors;
 mod drain;
 mod error;
+mod feed;
+mod intake;
 mod known;
 mod ledger;
 mod membership;
@@ -39,12 +42,14 @@ mod poll;
 mod producer;
 mod reader;
 mod record;
+mod sharing;
 mod sink;
 mod source;
 mod topics;
 mod transaction;
 mod transactions;
 mod transactor;
+mod window;
 
 pub use config::KafkaConfig;
 pub use error::ConnectError;
@@ -53,6 +58,7 @@ use admin::{Admin, Kept};
 use config::Settings;
 use producer::Producers;
 use reader::KafkaReader;
+use sharing::Sharing;
 use sink::KafkaSink;
 use source::KafkaSource;
 
@@ -62,6 +68,7 @@ pub struct Kafka {
     settings: Arc<Settings>,
     admin: Arc<Admin>,
     sink: Arc<KafkaSink>,
+    sharing: Arc<Sharing>,
 }
 
 impl Kafka {
@@ -75,7 +82,13 @@ impl Kafka {
         let admin = Arc::new(Admin::new(settings.clone(), name.clone()));
         let producers = Producers::new(name.clone(), settings.clone())?;
         let sink = Arc::new(KafkaSink::new(admin.clone(), producers));
-        Ok(Self { name, settings, admin, sink })
+        let sharing = Sharing::new(name.clone(), settings.clone());
+        Ok(Self { name, settings, admin, sink, sharing })
+    }
+
+    /// Partitions that are just now read once for several subscriptions of this process.
+    pub fn shared_partitions(&self) -> usize {
+        self.sharing.shared()
     }
 }
 
@@ -90,9 +103,9 @@ impl Connection for Kafka {
     }
 
     async fn subscribe(&self, spec: SubscriptionSpec) -> Result<Box<dyn Source>, SourceError> {
-        let source =
-            KafkaSource::open(&self.settings, &self.admin, &self.name, self.sink.known(), spec)?;
-        Ok(Box::new(source))
+        let (settings, name, sharing) = (&self.settings, &self.name, &self.sharing);
+        let known = self.sink.known();
+        Ok(Box::new(KafkaSource::open(settings, &self.admin, name, known, sharing, spec)?))
     }
 
     fn sink(&self) -> Arc<dyn Sink> {

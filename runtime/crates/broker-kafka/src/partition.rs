@@ -7,20 +7,17 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rdkafka::{
-    consumer::base_consumer::PartitionQueue,
-    error::{KafkaError, KafkaResult},
-};
+use rdkafka::error::KafkaResult;
 use sandbar_core::{
     AckToken, Delivery, Disposition, Partition, PartitionId, Settlement, SourceError,
 };
 use tokio::sync::Notify;
 
 use crate::{
-    assignment::Group,
+    assignment::GroupConsumer,
     committed::Committed,
+    intake::Intake,
     ledger::{Cursor, Ledger},
-    record,
     transactions::Transactions,
 };
 
@@ -41,18 +38,13 @@ pub(crate) struct Slot {
 }
 
 struct State {
-    /// librdkafka's own queue of this partition. It is not emptied unless `recv` is
-    /// called, and when it is full only this partition's fetching stops.
-    queue: Option<PartitionQueue<Group>>,
+    intake: Intake,
     phase: Phase,
     ledger: Ledger,
     /// Intake stopped because the commit metadata is nearly full.
     full: bool,
     /// When this was last said.
     warned: Option<Instant>,
-    /// Everything that was there is delivered. Known only where the subscription comes to
-    /// an end.
-    at_end: bool,
 }
 
 enum Phase {
@@ -64,28 +56,24 @@ enum Phase {
 }
 
 impl Slot {
-    pub fn new(id: PartitionId, epoch: u64, mut queue: PartitionQueue<Group>) -> Arc<Self> {
+    /// `intake` makes what tells its argument when there may be something to take.
+    pub fn new(
+        id: PartitionId,
+        epoch: u64,
+        intake: impl FnOnce(&Arc<Notify>) -> Intake,
+    ) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
-        let on_records = wake.clone();
-        // called on librdkafka's threads with its lock held: do no more than this
-        queue.set_nonempty_callback(move || on_records.notify_one());
-        let state = State {
-            queue: Some(queue),
-            phase: Phase::Open,
-            ledger: Ledger::default(),
-            full: false,
-            warned: None,
-            at_end: false,
-        };
+        let (intake, phase, ledger) = (intake(&wake), Phase::Open, Ledger::default());
+        let state = State { intake, phase, ledger, full: false, warned: None };
         Arc::new(Self { id, epoch, wake, state: Mutex::new(state) })
     }
 
-    /// Lets the intake begin, now that it is known what the group had committed, once `seek`
-    /// has had the client read from there.
+    /// Lets the intake begin, now that it is known what the group had committed, once `begin`
+    /// has had it start there.
     pub fn begin(
         &self,
         committed: Option<Committed>,
-        seek: impl FnOnce(Option<u64>) -> KafkaResult<()>,
+        begin: impl FnOnce(&mut Intake, Option<u64>) -> KafkaResult<()>,
     ) -> KafkaResult<()> {
         // held meanwhile: after the fence the partition may be assigned to this client again,
         // which must not be sent to where this assignment would have begun
@@ -93,16 +81,28 @@ impl Slot {
         if matches!(state.phase, Phase::Fenced(_)) {
             return Ok(());
         }
-        seek(committed.as_ref().map(|c| c.position))?;
+        begin(&mut state.intake, committed.as_ref().map(|c| c.position))?;
         state.ledger.inherit(&self.id, committed);
         drop(state);
         self.wake.notify_one();
         Ok(())
     }
 
+    /// Has the records come from where that is best now. On the poll thread, now and then.
+    pub fn arrange(&self, consumer: &GroupConsumer) -> KafkaResult<()> {
+        let State { intake, phase, ledger, .. } = &mut *self.state.lock();
+        // what is held came before what is next
+        if matches!(phase, Phase::Open) && ledger.is_ready() && !ledger.is_holding() {
+            if intake.arrange(consumer, &self.id)? {
+                self.wake.notify_one();
+            }
+        }
+        Ok(())
+    }
+
     /// Up to `max` records that are ready; `None` where none is and more may come.
     fn take(&self, max: usize) -> Result<Option<Vec<Delivery>>, SourceError> {
-        let State { queue, phase, ledger, full, warned, at_end } = &mut *self.state.lock();
+        let State { intake, phase, ledger, full, warned } = &mut *self.state.lock();
         match phase {
             Phase::Open if ledger.is_ready() => {}
             Phase::Open | Phase::Revoking => return Ok(None),
@@ -121,22 +121,13 @@ impl Slot {
                  committed position: nothing new is taken in until some of those are finished"
             );
         }
-        while let Some(queue) = queue.as_ref().filter(|_| !*full)
-            && ready.len() < max
-            && !ledger.is_holding()
-        {
-            match queue.poll(Duration::ZERO) {
-                Some(Ok(message)) => {
-                    *at_end = false;
-                    ready.extend(ledger.admit(record::event(&message, &self.id.topic)));
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => *at_end = true,
-                // has been reported through the client's error callback
-                Some(Err(_)) => {}
-                None => break,
-            }
+        if !*full && ready.len() < max && !ledger.is_holding() {
+            intake.read(&self.id, |event| {
+                ready.extend(ledger.admit(event));
+                ready.len() < max && !ledger.is_holding()
+            });
         }
-        Ok((!ready.is_empty() || (*at_end && !*full)).then_some(ready))
+        Ok((!ready.is_empty() || (intake.at_end && !*full)).then_some(ready))
     }
 
     /// Settles what has no effects: its position is committed later.
@@ -221,7 +212,7 @@ impl Slot {
         let cursor = state.ledger.cursor();
         state.phase = Phase::Fenced(reason.to_owned());
         // also lets go of the consumer, which ends on the poll thread and nowhere else
-        state.queue = None;
+        state.intake = Intake::default();
         drop(state);
         self.wake.notify_one();
         cursor

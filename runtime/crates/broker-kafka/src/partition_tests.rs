@@ -4,8 +4,8 @@ use super::*;
 use crate::ledger::tests::{event, fresh, not_begun};
 
 fn slot(ledger: Ledger) -> Slot {
-    let state =
-        State { queue: None, phase: Phase::Open, ledger, full: false, warned: None, at_end: false };
+    let intake = Intake::default();
+    let state = State { intake, phase: Phase::Open, ledger, full: false, warned: None };
     Slot {
         id: PartitionId { topic: "t".into(), partition: 0 },
         epoch: 1,
@@ -57,7 +57,7 @@ fn c3_nothing_is_handed_out_before_the_committed_metadata_is_known() {
     ledger.finish(AckToken(9));
     let slot = slot(not_begun(ledger));
     assert!(slot.take(10).unwrap().is_none());
-    slot.begin(None, |_| Ok(())).unwrap();
+    slot.begin(None, |_, _| Ok(())).unwrap();
     assert_eq!(slot.take(10).unwrap().unwrap().len(), 1);
 }
 

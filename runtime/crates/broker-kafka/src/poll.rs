@@ -88,6 +88,7 @@ fn run(consumer: &GroupConsumer, topics: &[String], orders: &Orders) {
             // has been reported through the client's error callback
             Some(Err(_)) => {}
         }
+        group.arrange(consumer);
         if Instant::now() >= next_store {
             stores = stores.wrapping_add(1);
             group.store_moved(consumer, stores.is_multiple_of(REFRESH));

@@ -16,6 +16,7 @@ use crate::{
     config::Settings,
     known::KnownTopics,
     poll::{self, Orders},
+    sharing::Sharing,
     topics,
     transactions::Transactions,
     transactor::Transactor,
@@ -54,6 +55,7 @@ impl KafkaSource {
         admin: &Arc<Admin>,
         connection: &Arc<str>,
         known: &Arc<KnownTopics>,
+        sharing: &Arc<Sharing>,
         spec: SubscriptionSpec,
     ) -> Result<Self, SourceError> {
         let fatal = |what: String| SourceError::Fatal(format!("connection {connection}: {what}"));
@@ -77,8 +79,9 @@ impl KafkaSource {
         let (sender, events) = mpsc::unbounded_channel();
         let (transactions, waiting) =
             spec.exactly_once.then(|| Transactions::new(known.clone())).unzip();
-        let context =
-            Group::new(connection.clone(), &spec, group.drain, transactions.clone(), sender);
+        let sharing = group.shares.then(|| sharing.clone());
+        let (name, transacted) = (connection.clone(), transactions.clone());
+        let context = Group::new(name, &spec, group.drain, transacted, sharing, sender);
         let consumer: GroupConsumer =
             group.client.create_with_context(context).map_err(|e| fatal(e.to_string()))?;
         let consumer = Arc::new(consumer);
