@@ -179,7 +179,7 @@ async fn open_counted(name: &str, config: &ConnectionConfig) -> Result<Counted> 
 /// # Errors
 /// Why not.
 pub async fn answers(connection: &dyn Connection) -> Result<(), SourceError> {
-    match connection.topics().await {
+    match connection.answers().await {
         // a broker of queues may have no list of topics: that it says so is an answer
         Err(SourceError::Fatal(_)) if !connection.guarantees().retained => Ok(()),
         answer => answer.map(drop),

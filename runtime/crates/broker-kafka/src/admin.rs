@@ -1,28 +1,39 @@
 //! Requests about topics, and the clients for all requests.
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use rdkafka::{
     Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::AdminClient,
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    error::{KafkaError, RDKafkaErrorCode},
     metadata::Metadata,
 };
 use sandbar_core::{SourceError, TopicInfo};
 
-use crate::{client::Listener, config::Settings, error, topics};
+use crate::{
+    assignment::Group, client::Listener, config::Settings, creation::Kept, error,
+    together::Together, topics,
+};
 
 /// Longest time one request may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a topic just made may stay unknown to the broker that is asked.
 const APPEARS: Duration = Duration::from_secs(10);
-/// Pause between two questions about it.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Pause before the first question about it, and at most.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// A topic that is asked for to see whether anybody answers.
+const ANY: &str = "sandbar";
+
+/// More topics than so many are looked up in the list of all: that is one request, if a long one.
+const FEW: usize = 30;
 
 /// Log lines and errors that a client may have to tell before and after a request.
 const NEWS: usize = 64;
@@ -32,6 +43,12 @@ pub(crate) struct Admin {
     pub connection: Arc<str>,
     /// For requests that are about no group; made at the first one, kept for its connections.
     shared: Mutex<Option<Arc<Probe>>>,
+    /// For changes; the same.
+    client: Mutex<Option<Arc<AdminClient<Listener>>>>,
+    lookups: Together<String, bool>,
+    pub creations: Together<(String, Kept), ()>,
+    /// The subscriptions of this process, by their groups.
+    pub groups: Mutex<HashMap<String, Weak<Group>>>,
 }
 
 /// A client for requests. It is polled around each of them and not in between.
@@ -72,6 +89,27 @@ impl Probe {
         }
     }
 
+    /// Whether each of `topics` exists and has its partitions.
+    fn exist(&self, topics: &[String]) -> Vec<Result<bool, SourceError>> {
+        let mut known: HashMap<String, Result<bool, SourceError>> = HashMap::new();
+        if topics.len() > FEW {
+            match self.metadata() {
+                Ok(all) => known.extend(
+                    (all.topics().iter())
+                        .filter(|topic| topic.error().is_none() && !topic.partitions().is_empty())
+                        .map(|topic| (topic.name().to_owned(), Ok(true))),
+                ),
+                Err(e) => return topics.iter().map(|_| Err(e.clone())).collect(),
+            }
+        }
+        // of a topic that is not in the list only its own answer says why
+        let mut exists = |topic: &String| {
+            let ask = || Ok(self.partitions(topic)?.is_some_and(|count| count > 0));
+            known.entry(topic.clone()).or_insert_with(ask).clone()
+        };
+        topics.iter().map(|topic| exists(topic)).collect()
+    }
+
     /// The beginning or end of every partition in `of`.
     pub fn offsets(
         &self,
@@ -90,7 +128,15 @@ impl Probe {
 
 impl Admin {
     pub fn new(settings: Arc<Settings>, connection: Arc<str>) -> Self {
-        Self { settings, connection, shared: Mutex::default() }
+        Self {
+            settings,
+            connection,
+            shared: Mutex::default(),
+            client: Mutex::default(),
+            lookups: Together::default(),
+            creations: Together::default(),
+            groups: Mutex::default(),
+        }
     }
 
     /// The client for requests that are about no group.
@@ -121,6 +167,14 @@ impl Admin {
             .map_err(|e| SourceError::Fatal(format!("connection {}: {e}", self.connection)))
     }
 
+    /// Whether a broker answers: with the metadata of one topic, which need not exist. A cluster's list of topics
+    /// may be long.
+    pub fn answers(&self) -> Result<(), SourceError> {
+        let probe = self.shared()?;
+        let answer = probe.0.fetch_metadata(Some(ANY), TIMEOUT).map(drop);
+        answer.map_err(|e| probe.error("reach the broker", &e))
+    }
+
     /// All topics that are not internal.
     pub fn topics(&self) -> Result<Vec<TopicInfo>, SourceError> {
         let probe = self.shared()?;
@@ -129,12 +183,10 @@ impl Admin {
         let (begin, end) =
             (probe.offsets(&all, Offset::Beginning)?, probe.offsets(&all, Offset::End)?);
         let visible = metadata.topics().iter().filter(|t| !topics::is_internal(t.name()));
+        let (begin, end) = (by_topic(&begin), by_topic(&end));
         let mut found: Vec<TopicInfo> = visible
             .map(|topic| {
-                let of = |list: &TopicPartitionList| -> Option<u64> {
-                    let each = list.elements_for_topic(topic.name());
-                    each.iter().map(|e| position(e.offset())).sum()
-                };
+                let of = |sums: &HashMap<String, Option<u64>>| sums.get(topic.name()).copied()?;
                 let retained = of(&begin).zip(of(&end)).map(|(b, e)| e.saturating_sub(b));
                 TopicInfo {
                     name: topic.name().to_owned(),
@@ -163,17 +215,19 @@ impl Admin {
         // a broker that has just come up may not know all of its topics yet
         let mut patience = Duration::from_secs(1);
         if create {
-            let (admin, names) = (self.clone(), missing.clone());
-            let runtime = tokio::runtime::Handle::current();
-            blocking(move || runtime.block_on(admin.create(&names, kept))).await?;
+            self.create(&missing, kept).await?;
             patience = APPEARS;
         }
         let deadline = Instant::now() + patience;
+        let mut pause = ASK_AGAIN;
         loop {
             missing = self.missing(missing).await?;
             match missing.first() {
                 None => return Ok(()),
-                Some(_) if Instant::now() < deadline => tokio::time::sleep(ASK_EVERY).await,
+                Some(_) if Instant::now() < deadline => {
+                    tokio::time::sleep(pause).await;
+                    pause = ASK_EVERY.min(pause * 2);
+                }
                 Some(topic) if create => {
                     return Err(SourceError::Unavailable(format!(
                         "topic {topic} was created but is not visible yet"
@@ -193,76 +247,33 @@ impl Admin {
     /// Those of `names` that do not exist.
     async fn missing(self: &Arc<Self>, names: Vec<String>) -> Result<Vec<String>, SourceError> {
         let admin = self.clone();
-        blocking(move || {
-            let probe = admin.shared()?;
-            let mut missing = Vec::new();
-            for name in names {
-                if probe.partitions(&name)?.is_none_or(|n| n == 0) {
-                    missing.push(name);
-                }
-            }
-            Ok(missing)
-        })
-        .await
+        let exist = self
+            .lookups
+            .ask(names.clone(), move |names| match admin.shared() {
+                Ok(probe) => probe.exist(&names),
+                Err(e) => names.iter().map(|_| Err(e.clone())).collect(),
+            })
+            .await?;
+        Ok(names.into_iter().zip(exist).filter(|(_, exists)| !exists).map(|(n, _)| n).collect())
     }
 
-    pub fn client(&self) -> Result<AdminClient<Listener>, SourceError> {
+    /// The client for changes. Once it has failed, its last user waits for its end: off the async threads.
+    pub fn client(&self) -> Result<Arc<AdminClient<Listener>>, SourceError> {
+        let mut kept = self.client.lock();
+        let client = match &*kept {
+            Some(client) if !client.inner().context().has_failed() => client.clone(),
+            _ => Arc::new(self.new_client()?),
+        };
+        *kept = Some(client.clone());
+        Ok(client)
+    }
+
+    fn new_client(&self) -> Result<AdminClient<Listener>, SourceError> {
         let client = self.settings.base();
         client
             .create_with_context(Listener::new(self.connection.clone()))
             .map_err(|e| SourceError::Fatal(format!("connection {}: {e}", self.connection)))
     }
-
-    async fn create(&self, names: &[String], kept: Kept) -> Result<(), SourceError> {
-        let config = &self.settings.config;
-        // -1 leaves it to the broker
-        let replicas = config.replication.map_or(-1, i32::from);
-        let topic =
-            |name, partitions| NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
-        let new: Vec<NewTopic<'_>> = names
-            .iter()
-            .map(|name| match kept {
-                Kept::AsConfigured => topic(name, config.partitions.map_or(-1, native)),
-                // it is read as a whole: more partitions would only make that slower
-                Kept::NewestOfEachKey => topic(name, 1).set("cleanup.policy", "compact"),
-            })
-            .collect();
-        let client = self.client()?;
-        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        let outcome: KafkaResult<_> = client.create_topics(&new, &options).await;
-        let what = format!("create topic {}", names.join(", "));
-        for result in outcome.map_err(|e| error::request(&what, &e, None))? {
-            let Err((topic, code)) = result else { continue };
-            if code == RDKafkaErrorCode::TopicAlreadyExists {
-                continue;
-            }
-            let what = format!("create topic {topic}");
-            let error = error::request(&what, &KafkaError::AdminOp(code), None);
-            if code == RDKafkaErrorCode::InvalidReplicationFactor {
-                // also the answer of a broker that is just starting and knows of none yet
-                return Err(SourceError::Unavailable(format!(
-                    "{error}: fewer brokers are up than it needs replicas"
-                )));
-            }
-            // numbers that the cluster refuses are refused each time
-            let refused = matches!(
-                code,
-                RDKafkaErrorCode::InvalidPartitions
-                    | RDKafkaErrorCode::InvalidConfig
-                    | RDKafkaErrorCode::PolicyViolation
-            );
-            return Err(if refused { SourceError::Fatal(error.to_string()) } else { error });
-        }
-        tracing::info!(connection = &*self.connection, topics = names.join(","), "topics created");
-        Ok(())
-    }
-}
-
-/// What a topic keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
-    AsConfigured,
-    NewestOfEachKey,
 }
 
 /// Runs a request off the async threads.
@@ -283,6 +294,16 @@ pub(crate) fn partitions(metadata: &Metadata) -> TopicPartitionList {
         }
     }
     all
+}
+
+/// The sums of the positions in the partitions of each topic; `None` where one is not known.
+fn by_topic(list: &TopicPartitionList) -> HashMap<String, Option<u64>> {
+    let mut sums = HashMap::new();
+    for element in list.elements() {
+        let sum = sums.entry(element.topic().to_owned()).or_insert(Some(0));
+        *sum = sum.zip(position(element.offset())).map(|(sum, at)| sum + at);
+    }
+    sums
 }
 
 /// A known position.

@@ -35,6 +35,7 @@ use crate::{
     ledger::Cursor,
     partition::{KafkaPartition, Slot},
     sharing::Sharing,
+    topics,
     transactions::Transactions,
 };
 
@@ -61,6 +62,8 @@ pub(crate) struct Group {
     open: RwLock<bool>,
     /// Topics that were asked for by name.
     named: HashSet<String>,
+    /// Whether there are globs beside them.
+    globs: bool,
     /// Partitions of reserved topics that only a glob matched. Nobody reads them.
     ignored: Mutex<HashMap<PartitionId, PartitionQueue<Group>>>,
     /// Set where effects and positions are written in transactions.
@@ -94,6 +97,7 @@ impl Group {
             consumer: OnceLock::new(),
             open: RwLock::new(true),
             named: spec.topics.iter().cloned().collect(),
+            globs: spec.topics.iter().any(|topic| topics::is_glob(topic)),
             ignored: Mutex::default(),
             transactions,
             sharing,
@@ -125,6 +129,11 @@ impl Group {
     pub fn shut(&self) {
         *self.open.write() = false;
         self.ignored.lock().clear();
+    }
+
+    /// The topics that it reads, where their names tell.
+    pub fn topics(&self) -> Option<&HashSet<String>> {
+        (!self.globs).then_some(&self.named)
     }
 
     /// The partitions held.

@@ -1,5 +1,7 @@
 //! Requests about positions: those of groups, and those that a topic retains.
 
+use std::sync::Weak;
+
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::AdminOptions,
@@ -10,7 +12,8 @@ use sandbar_core::{Extent, PartitionId, ResumeFrom, SourceError, reserved};
 
 use crate::{
     admin::{Admin, Probe, TIMEOUT, native, partitions, position},
-    error,
+    assignment::Group,
+    committed, error,
 };
 
 impl Admin {
@@ -19,14 +22,22 @@ impl Admin {
         &self,
         group: &str,
     ) -> Result<Vec<(PartitionId, ResumeFrom, ResumeFrom)>, SourceError> {
-        let probe = self.probe(Some(group))?;
-        let all = partitions(&probe.metadata()?);
-        if all.count() == 0 {
-            return Ok(Vec::new());
-        }
+        let probe = self.shared()?;
         let what = format!("look up the positions of group {group}");
-        let committed =
-            probe.0.committed_offsets(all, TIMEOUT).map_err(|e| probe.error(&what, &e))?;
+        let live = self.groups.lock().get(group).and_then(Weak::upgrade);
+        let live = live.map(|live| self.committed(&probe, &live)).transpose()?.flatten();
+        let committed = match live {
+            Some(committed) => committed.map_err(|e| probe.error(&what, &e))?,
+            None => {
+                let probe = self.probe(Some(group))?;
+                let all = partitions(&probe.metadata()?);
+                if all.count() == 0 {
+                    return Ok(Vec::new());
+                }
+                let committed = probe.0.committed_offsets(all, TIMEOUT);
+                committed.map_err(|e| probe.error(&what, &e))?
+            }
+        };
         let mut known = TopicPartitionList::new();
         for element in committed.elements() {
             if position(element.offset()).is_some() {
@@ -48,6 +59,30 @@ impl Admin {
         }
         cursors.sort();
         Ok(cursors)
+    }
+
+    /// As a subscription of this process sees them, whose member knows its coordinator: of the topics that it
+    /// reads. `None` where that has just ended.
+    fn committed(
+        &self,
+        probe: &Probe,
+        group: &Group,
+    ) -> Result<Option<KafkaResult<TopicPartitionList>>, SourceError> {
+        let mut all = TopicPartitionList::new();
+        match group.topics() {
+            Some(topics) => {
+                for topic in topics {
+                    for partition in 0..probe.partitions(topic)?.unwrap_or_default() {
+                        all.add_partition(topic, native(partition));
+                    }
+                }
+            }
+            None => all = partitions(&probe.metadata()?),
+        }
+        if all.count() == 0 {
+            return Ok(Some(Ok(all)));
+        }
+        Ok(group.with_consumer(|consumer| consumer.committed_offsets(all, committed::TIMEOUT)))
     }
 
     /// What each partition of `topic` retains.
@@ -154,7 +189,9 @@ impl Admin {
         list.add_partition_offset(&id.topic, native(id.partition), at).map_err(|e| refused(&e))?;
         let client = self.client()?;
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        let outcome = client.delete_records(&list, &options).await.map_err(|e| refused(&e))?;
+        let outcome = client.delete_records(&list, &options).await;
+        let outcome = outcome.inspect_err(|_| client.inner().context().failed());
+        let outcome = outcome.map_err(|e| refused(&e))?;
         match outcome.find_partition(&id.topic, native(id.partition)) {
             Some(element) => element.error().map_err(|e| refused(&e)),
             None => Err(SourceError::Unavailable(format!("could not {what}: no answer"))),

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::RwLock;
 use sandbar_core::{PublishError, SourceError};
 
-use crate::admin::{Admin, Kept};
+use crate::{admin::Admin, creation::Kept};
 
 /// Topics that were seen. Asking first tells "no such topic" from "no broker", and
 /// creates topics as configured instead of as the broker would.

@@ -28,6 +28,7 @@ mod assignment;
 mod client;
 mod committed;
 mod config;
+mod creation;
 mod cursors;
 mod drain;
 mod error;
@@ -45,6 +46,7 @@ mod record;
 mod sharing;
 mod sink;
 mod source;
+mod together;
 mod topics;
 mod transaction;
 mod transactions;
@@ -54,8 +56,9 @@ mod window;
 pub use config::KafkaConfig;
 pub use error::ConnectError;
 
-use admin::{Admin, Kept};
+use admin::Admin;
 use config::Settings;
+use creation::Kept;
 use producer::Producers;
 use reader::KafkaReader;
 use sharing::Sharing;
@@ -121,6 +124,11 @@ impl Connection for Kafka {
     async fn topics(&self) -> Result<Vec<TopicInfo>, SourceError> {
         let admin = self.admin.clone();
         admin::blocking(move || admin.topics()).await
+    }
+
+    async fn answers(&self) -> Result<(), SourceError> {
+        let admin = self.admin.clone();
+        admin::blocking(move || admin.answers()).await
     }
 
     async fn ensure_topics(&self, topics: &[String]) -> Result<(), SourceError> {

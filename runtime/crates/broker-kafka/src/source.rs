@@ -11,9 +11,10 @@ use sandbar_core::{Guarantees, Source, SourceError, SourceEvent, StartAt, Subscr
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    admin::{self, Admin, Kept},
+    admin::{self, Admin},
     assignment::{Group, GroupConsumer},
     config::Settings,
+    creation::Kept,
     known::KnownTopics,
     poll::{self, Orders},
     sharing::Sharing,
@@ -86,6 +87,11 @@ impl KafkaSource {
             group.client.create_with_context(context).map_err(|e| fatal(e.to_string()))?;
         let consumer = Arc::new(consumer);
         consumer.context().bind(&consumer);
+        {
+            let mut groups = admin.groups.lock();
+            groups.retain(|_, group| group.strong_count() > 0);
+            groups.insert(spec.group.clone(), Arc::downgrade(consumer.context()));
+        }
         if let Some((transactions, waiting)) = transactions.clone().zip(waiting) {
             let (client, timeout) =
                 settings.transactional(&spec.group).map_err(|e| fatal(e.to_string()))?;

@@ -66,6 +66,15 @@ pub trait Connection: Send + Sync {
     /// While the broker is away.
     async fn topics(&self) -> Result<Vec<TopicInfo>, SourceError>;
 
+    /// Whether the broker is there and lets us in. Asked every few seconds: cheap, where listing the topics is
+    /// not.
+    ///
+    /// # Errors
+    /// Why not.
+    async fn answers(&self) -> Result<(), SourceError> {
+        self.topics().await.map(drop)
+    }
+
     /// Creates the topics that do not exist yet, if the configuration allows it.
     ///
     /// # Errors
