@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 const MALFORMED_EVERY: usize = 500;
 /// Events per second: slow enough to watch, and to replace a plugin in mid-stream.
 const RATE: usize = 2500;
+/// How often an event is published before the demo gives up.
+const ATTEMPTS: usize = 3;
 /// Pause between two looks at how far everybody is.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -99,11 +101,10 @@ fn publish(
             let attributes = json!({"id": format!("{run}-{number}")});
             format!("{}\n", json!({"key": w.key, "payload": w.payload, "attributes": attributes}))
         };
-        let body: String = (n * size..).zip(batch).map(line).collect();
+        let lines: Vec<String> = (n * size..).zip(batch).map(line).collect();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         published.resize(published.len() + batch.len(), u64::try_from(now.as_millis())?);
-        let answer = runtime.post("/api/topics/github.webhooks/events", body.as_bytes())?;
-        ensure!(answer["published"] == batch.len(), "publishing failed: {answer}");
+        post(runtime, lines)?;
         bar.inc(batch.len() as u64);
         let sent = (n + 1) * size;
         if sent * 2 >= webhooks.len()
@@ -120,6 +121,27 @@ fn publish(
     }
     bar.finish();
     Ok(published)
+}
+
+/// Publishes `lines`, those again that the broker did not answer in time. A broker that knows events by
+/// their ids takes none twice; where another does, the table tells.
+fn post(runtime: &Runtime, mut lines: Vec<String>) -> Result<()> {
+    for attempts_left in (0..ATTEMPTS).rev() {
+        let answer =
+            runtime.post("/api/topics/github.webhooks/events", lines.concat().as_bytes())?;
+        let errors = answer["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if errors.is_empty() && answer["published"] == lines.len() {
+            return Ok(());
+        }
+        let may_pass = errors.iter().all(|error| error["retry"] == true) && !errors.is_empty();
+        ensure!(attempts_left > 0 && may_pass, "publishing failed: {answer}");
+        let left = errors.iter().filter_map(|error| {
+            let index = usize::try_from(error["index"].as_u64()?).ok()?;
+            lines.get(index).cloned()
+        });
+        lines = left.collect();
+    }
+    Ok(())
 }
 
 fn progress(runtime: &Runtime) -> Option<String> {
