@@ -103,11 +103,11 @@ impl Probe {
             }
         }
         // of a topic that is not in the list only its own answer says why
-        let mut exists = |topic: &String| {
+        let exists = |topic: &String| {
             let ask = || Ok(self.partitions(topic)?.is_some_and(|count| count > 0));
             known.entry(topic.clone()).or_insert_with(ask).clone()
         };
-        topics.iter().map(|topic| exists(topic)).collect()
+        topics.iter().map(exists).collect()
     }
 
     /// The beginning or end of every partition in `of`.

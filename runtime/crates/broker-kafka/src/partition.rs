@@ -92,10 +92,9 @@ impl Slot {
     pub fn arrange(&self, consumer: &GroupConsumer) -> KafkaResult<()> {
         let State { intake, phase, ledger, .. } = &mut *self.state.lock();
         // what is held came before what is next
-        if matches!(phase, Phase::Open) && ledger.is_ready() && !ledger.is_holding() {
-            if intake.arrange(consumer, &self.id)? {
-                self.wake.notify_one();
-            }
+        let may = matches!(phase, Phase::Open) && ledger.is_ready() && !ledger.is_holding();
+        if may && intake.arrange(consumer, &self.id)? {
+            self.wake.notify_one();
         }
         Ok(())
     }

@@ -9,9 +9,12 @@ use crate::admin::blocking;
 /// Asked at most in one go: a Kafka controller refuses requests for thousands of partitions.
 const MOST: usize = 100;
 
+/// Where whoever asked gets its answer.
+type Answer<R> = oneshot::Sender<Result<R, SourceError>>;
+
 /// Requests of one kind.
 pub(crate) struct Together<T, R> {
-    waiting: Mutex<Vec<(T, oneshot::Sender<Result<R, SourceError>>)>>,
+    waiting: Mutex<Vec<(T, Answer<R>)>>,
     /// Whoever has it makes the requests of all who wait.
     turn: tokio::sync::Mutex<()>,
 }
