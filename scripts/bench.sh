@@ -8,16 +8,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+# beside the runtime, whose last crates leave processors idle
+peers=
+if command -v go >/dev/null; then
+  (cd tests/bench/peers && go build -o "$target/release/bench-benthos" .) &
+  peers=$!
+fi
 # what is not measured, as the other brokers, is not built
 cargo build --release --no-default-features --package sandbar --package sandbar-bench --package sandbar-toolchain
-target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export SANDBAR_BUILD=$target/release/sandbar-build
 scripts/build-guests.sh github-router programs bench
 PLUGINS=github-router scripts/build-languages.sh ${QUICK:+python}
-if command -v go >/dev/null; then
+if [ -n "$peers" ]; then
   # the sums of go.sum hold; a proxy that lacks a module is no reason to measure nothing else
-  (cd tests/bench/peers && go build -o "$target/release/bench-benthos" .) ||
-    echo "MISSING PEER: Benthos could not be built: it is not measured" >&2
+  wait "$peers" || echo "MISSING PEER: Benthos could not be built: it is not measured" >&2
 else
   echo "MISSING PEER: Benthos takes Go 1.26 to build: it is not measured" >&2
 fi

@@ -53,7 +53,7 @@ fn measure(bench: &Bench, track: &Track<'_>, partitions: u32, section: &mut Sect
         Box::new(move || Ok([track.sandbar(folder, Delivery::AtLeastOnce)?.rate])),
         Box::new(move || Ok([track.native(Delivery::AtLeastOnce)?.rate])),
     ];
-    let measured = interleave(bench.pick(5, 1), &mut contestants)?;
+    let measured = interleave(bench.pick(3, 1), &mut contestants)?;
     let [[benthos], [sandbar], [native]] = &measured[..] else { unreachable!() };
     let mut row = |id: String, who: &str, values: &[f64]| {
         let what = format!("{partitions} partitions, at-least-once: {who}");
