@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Longest time that one request may take: bounds how long the end of a source waits for it.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause between attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Attempts that pass in silence: an open transaction of the last owner takes its time.

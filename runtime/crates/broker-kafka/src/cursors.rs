@@ -1,6 +1,6 @@
 //! Requests about positions: those of groups, and those that a topic retains.
 
-use std::sync::Weak;
+use std::{sync::Weak, time::Duration};
 
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -13,11 +13,16 @@ use sandbar_core::{Extent, PartitionId, ResumeFrom, SourceError, reserved};
 use crate::{
     admin::{Admin, Probe, TIMEOUT, native, partitions, position},
     assignment::Group,
-    committed, error,
+    error,
 };
 
+/// How long a member may take to say what its group has committed, between its transactions: bounds how long its
+/// end waits.
+const MEMBER: Duration = Duration::from_secs(3);
+
 impl Admin {
-    /// Where `group` resumes, and the end, of every partition it has committed.
+    /// Where `group` resumes, and the end, of every partition it has committed; of a group that reads here, in the
+    /// topics that it reads.
     pub fn cursors(
         &self,
         group: &str,
@@ -27,7 +32,7 @@ impl Admin {
         let live = self.groups.lock().get(group).and_then(Weak::upgrade);
         let live = live.map(|live| self.committed(&probe, &live)).transpose()?.flatten();
         let committed = match live {
-            Some(committed) => committed.map_err(|e| probe.error(&what, &e))?,
+            Some(committed) => committed.map_err(|e| error::request(&what, &e, None))?,
             None => {
                 let probe = self.probe(Some(group))?;
                 let all = partitions(&probe.metadata()?);
@@ -82,7 +87,7 @@ impl Admin {
         if all.count() == 0 {
             return Ok(Some(Ok(all)));
         }
-        Ok(group.with_consumer(|consumer| consumer.committed_offsets(all, committed::TIMEOUT)))
+        Ok(group.with_consumer(|consumer| consumer.committed_offsets(all, MEMBER)))
     }
 
     /// What each partition of `topic` retains.
