@@ -30,6 +30,10 @@ LONG = ("languages", "reach", "host")
 # These compile dozens of components and have no time limits: whoever has some gets the processor before them.
 PATIENT = ("languages", "reach")
 
+# Their tests use the processor more than they wait, and each is a runtime with a broker: more than so many at once
+# starve the brokers, which then answer too late.
+FEW_AT_ONCE = {"demo": "2"}
+
 printing = threading.Lock()
 
 
@@ -44,6 +48,9 @@ class Test:
         self.stage = STAGES.get(name, 1) if uses_broker else None
         self.is_long = name in LONG
         self.is_patient = name in PATIENT
+        self.environment = {"CARGO_MANIFEST_DIR": str(self.folder)}
+        if name in FEW_AT_ONCE:
+            self.environment["RUST_TEST_THREADS"] = FEW_AT_ONCE[name]
 
     def run(self, alone):
         """None where it passed; otherwise what to say of it at the end."""
@@ -53,7 +60,7 @@ class Test:
         process = subprocess.Popen(
             [*nice, self.executable, *sys.argv[1:]],
             cwd=self.folder,
-            env={**os.environ, "CARGO_MANIFEST_DIR": str(self.folder)},
+            env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output and subprocess.STDOUT,

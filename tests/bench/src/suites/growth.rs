@@ -93,7 +93,7 @@ impl Ground {
 }
 
 pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
-    let events = bench.pick(40_000, 6_000);
+    let events = bench.pick(30_000, 6_000);
     let usual = Setup { shape: PLAIN, partitions: 1, in_flight: 1024, events, plugin: ECHO };
     let shaped = |payload, keys| Shape { payload, keys };
     let mut setups: Vec<(String, Setup)> = Vec::new();

@@ -68,7 +68,7 @@ fn measure(bench: &Bench, folder: &Folder, name: &str) -> Result<[f64; 3]> {
     let plugin = embedded.plugin(name)?;
     let payload = events(1, &PLAIN).next().map(|e| e.payload).unwrap_or_default();
     let event = Outgoing::new("bench", payload);
-    let throughput = embedded.flood(&plugin, &event, bench.pick(200_000, 20_000))?;
+    let throughput = embedded.flood(&plugin, &event, bench.pick(150_000, 20_000))?;
     let keyed = (0..1000).map(|n| event.clone().with_key(format!("key-{n}"))).collect();
     let time = Duration::from_secs(bench.pick(3, 1));
     let seen = embedded.drizzle(keyed, "bench.out", throughput / 2.0, time)?;

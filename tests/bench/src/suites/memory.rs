@@ -48,7 +48,7 @@ fn hold(bench: &Bench, events: usize) -> Result<(f64, f64, f64, u64)> {
                     config = { us = \"20000\" }\n";
     folder.install("bench-work", "work", settings)?;
     let sandbar = Sandbar::start(&folder, None)?;
-    let (began, time) = (Instant::now(), Duration::from_secs(bench.pick(15, 5)));
+    let (began, time) = (Instant::now(), Duration::from_secs(bench.pick(10, 5)));
     while began.elapsed() < time {
         pause(Duration::from_millis(500));
         // somebody looks at it, as a scraper does

@@ -159,7 +159,7 @@ fn latencies(bench: &Bench, section: &mut Section, subject: &Subject) -> Result<
             let next = version(&subject.wasm, number);
             let (events, plugin) = (events.clone(), plugin.clone());
             let time = match (how, subject.language) {
-                ("cold", "python") => Duration::from_secs(bench.pick(40, 25)),
+                ("cold", "python") => Duration::from_secs(bench.pick(30, 25)),
                 ("cold", _) => Duration::from_secs(4),
                 _ => Duration::from_millis(2500),
             };

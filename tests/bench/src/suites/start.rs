@@ -17,7 +17,7 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
     let folder = Folder::new(bench.work("start"), "")?;
     folder.fill("bench", 1, 1, &Shape { payload: 100, ..PLAIN })?;
     let settings = "topics = [\"bench\"]\npublish = [\"bench.out\"]\n";
-    let rounds = bench.pick(10, 3);
+    let rounds = bench.pick(6, 3);
     let mut first = 0;
     let mut start = |cold: bool| -> Result<f64> {
         if cold {
