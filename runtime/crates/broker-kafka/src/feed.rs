@@ -94,6 +94,7 @@ impl Feed {
         let_go(consumer);
     }
 
+    /// `None` where there is no consumer for it, which has been said.
     fn begin(&self, at: u64) -> KafkaResult<Option<Reading>> {
         let Some(consumer) = self.sharing.consumer() else { return Ok(None) };
         let (topic, partition) = (&*self.id.topic, native(self.id.partition));
@@ -148,7 +149,8 @@ impl Member {
         }
         if state.reading.is_none() {
             match self.feed.begin(next) {
-                Ok(reading) => state.reading = reading,
+                Ok(Some(reading)) => state.reading = Some(reading),
+                Ok(None) => state.rest_until = Some(Instant::now() + REST),
                 Err(e) => self.feed.failed(&mut state, &error::describe(&e)),
             }
         }
