@@ -182,7 +182,7 @@ pub async fn answers(connection: &dyn Connection) -> Result<(), SourceError> {
     match connection.answers().await {
         // a broker of queues may have no list of topics: that it says so is an answer
         Err(SourceError::Fatal(_)) if !connection.guarantees().retained => Ok(()),
-        answer => answer.map(drop),
+        answer => answer,
     }
 }
 

@@ -12,7 +12,6 @@ use sandbar_core::{Extent, PartitionId, ResumeFrom, SourceError, reserved};
 
 use crate::{
     admin::{Admin, Probe, TIMEOUT, native, partitions, position},
-    assignment::Group,
     error,
 };
 
@@ -28,11 +27,8 @@ impl Admin {
         group: &str,
     ) -> Result<Vec<(PartitionId, ResumeFrom, ResumeFrom)>, SourceError> {
         let probe = self.shared()?;
-        let what = format!("look up the positions of group {group}");
-        let live = self.groups.lock().get(group).and_then(Weak::upgrade);
-        let live = live.map(|live| self.committed(&probe, &live)).transpose()?.flatten();
-        let committed = match live {
-            Some(committed) => committed.map_err(|e| error::request(&what, &e, None))?,
+        let committed = match self.asked_by_member(&probe, group)? {
+            Some(committed) => committed,
             None => {
                 let probe = self.probe(Some(group))?;
                 let all = partitions(&probe.metadata()?);
@@ -40,7 +36,7 @@ impl Admin {
                     return Ok(Vec::new());
                 }
                 let committed = probe.0.committed_offsets(all, TIMEOUT);
-                committed.map_err(|e| probe.error(&what, &e))?
+                committed.map_err(|e| probe.error(&positions_of(group), &e))?
             }
         };
         let mut known = TopicPartitionList::new();
@@ -66,15 +62,17 @@ impl Admin {
         Ok(cursors)
     }
 
-    /// As a subscription of this process sees them, whose member knows its coordinator: of the topics that it
-    /// reads. `None` where that has just ended.
-    fn committed(
+    /// What `group` has committed, asked by its member in this process, which knows its coordinator; `None` where
+    /// there is none.
+    fn asked_by_member(
         &self,
         probe: &Probe,
-        group: &Group,
-    ) -> Result<Option<KafkaResult<TopicPartitionList>>, SourceError> {
+        group: &str,
+    ) -> Result<Option<TopicPartitionList>, SourceError> {
+        let member = self.groups.lock().get(group).and_then(Weak::upgrade);
+        let Some(member) = member else { return Ok(None) };
         let mut all = TopicPartitionList::new();
-        match group.topics() {
+        match member.topics() {
             Some(topics) => {
                 for topic in topics {
                     for partition in 0..probe.partitions(topic)?.unwrap_or_default() {
@@ -85,9 +83,11 @@ impl Admin {
             None => all = partitions(&probe.metadata()?),
         }
         if all.count() == 0 {
-            return Ok(Some(Ok(all)));
+            return Ok(Some(all));
         }
-        Ok(group.with_consumer(|consumer| consumer.committed_offsets(all, MEMBER)))
+        let asked = member.with_consumer(|consumer| consumer.committed_offsets(all, MEMBER));
+        // no failure of the client that all share
+        asked.transpose().map_err(|e| error::request(&positions_of(group), &e, None))
     }
 
     /// What each partition of `topic` retains.
@@ -202,6 +202,10 @@ impl Admin {
             None => Err(SourceError::Unavailable(format!("could not {what}: no answer"))),
         }
     }
+}
+
+fn positions_of(group: &str) -> String {
+    format!("look up the positions of group {group}")
 }
 
 fn id(topic: &str, partition: i32) -> PartitionId {
