@@ -65,7 +65,7 @@ const CONTROLLED: &[(&str, &str)] = &[
 ];
 
 /// Events that librdkafka fetches ahead for each partition, at least; fewer where they are large.
-const QUEUE_MIN: usize = 20_000;
+const QUEUE_MIN: usize = 40_000;
 
 /// The configuration, checked, and the client configurations made of it.
 #[derive(Debug, Clone)]
@@ -129,11 +129,12 @@ impl Settings {
         self.default(&mut client, "topic.blacklist", "^__");
         // A partition whose queue is full is left out of the next fetch. Where all others have
         // nothing new (the inbox, mostly), the broker keeps that fetch as long as it may, and
-        // librdkafka asks for nothing else meanwhile: the time is short, and the queues last.
+        // librdkafka asks for nothing else meanwhile: the time is short, and the queues last, also
+        // for a partition that brings 150 MiB a second.
         self.default(&mut client, "fetch.wait.max.ms", "100");
         let prefetch = prefetch.clamp(QUEUE_MIN, 1_000_000);
         self.default(&mut client, "queued.min.messages", &prefetch.to_string());
-        self.default(&mut client, "queued.max.messages.kbytes", "8192");
+        self.default(&mut client, "queued.max.messages.kbytes", "16384");
         // by default a full queue that was emptied waits up to a second for its next fetch
         self.default(&mut client, "fetch.queue.backoff.ms", "10");
         client
