@@ -12,6 +12,9 @@ pub struct Shape {
 /// 1 KiB, 1,000 keys.
 pub const PLAIN: Shape = Shape { payload: 1024, keys: 1000 };
 
+/// The same, with more keys than are ever under way.
+pub const MANY_KEYS: Shape = Shape { keys: 100_000, ..PLAIN };
+
 pub struct Generated {
     pub key: String,
     pub payload: Vec<u8>,

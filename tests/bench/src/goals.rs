@@ -62,6 +62,11 @@ const GOALS: &[Goal] = &[
         measure: RatioAtLeast(0.95),
     },
     Goal {
+        what: "the same, 6 partitions, 100,000 keys",
+        row: "kafka/6/at-least-once/100000",
+        measure: RatioAtLeast(0.95),
+    },
+    Goal {
         what: "Kafka to Kafka against native, 1 partition, exactly once",
         row: "kafka/1/exactly-once",
         measure: RatioAtLeast(0.95),

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     bench::Bench,
+    events::PLAIN,
     figures::{Row, Section, Unit},
     interleave::{Contestant, interleave},
     progress::rate,
@@ -22,7 +23,8 @@ const BENTHOS: &str = "bench-benthos";
 pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
     if program()?.is_file() {
         for partitions in [1, 6] {
-            let track = Track::new(bench, "peers", partitions, bench.pick(200_000, 30_000))?;
+            let track =
+                Track::new(bench, "peers", partitions, bench.pick(200_000, 30_000), &PLAIN)?;
             measure(bench, &track, partitions, section)?;
             track.delete()?;
         }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     bench::Bench,
-    events::PLAIN,
+    events::{MANY_KEYS, PLAIN, Shape},
     figures::{Row, Section, Unit},
     interleave::{Contestant, interleave},
     native::{Job, Native},
@@ -63,11 +63,17 @@ impl<'a> Track<'a> {
     ///
     /// # Errors
     /// Where the broker does not take it.
-    pub fn new(bench: &'a Bench, name: &str, partitions: u32, events: usize) -> Result<Self> {
+    pub fn new(
+        bench: &'a Bench,
+        name: &str,
+        partitions: u32,
+        events: usize,
+        shape: &Shape,
+    ) -> Result<Self> {
         let kafka = bench.kafka()?;
         let input = format!("bench-{name}-{partitions}");
         let output = format!("{input}.out");
-        kafka.fill(&input, partitions, events, &PLAIN)?;
+        kafka.fill(&input, partitions, events, shape)?;
         kafka.create(&output, partitions)?;
         let (brokers, events) = (kafka.address.clone(), events as u64);
         Ok(Self { bench, brokers, input, output, events, runs: Cell::new(0) })
@@ -190,39 +196,57 @@ impl<'a> Track<'a> {
 }
 
 pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
-    for partitions in [1, 6] {
-        let track = Track::new(bench, "kafka", partitions, bench.pick(200_000, 30_000))?;
-        let folder = track.folder("kafka")?;
-        for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
-            let (track, folder) = (&track, &folder);
-            let mut contestants: [Contestant<'_, 3>; 3] = [
-                Box::new(move || Ok(track.native(delivery)?.figures())),
-                Box::new(move || Ok(track.sandbar(folder, delivery)?.figures())),
-                Box::new(move || Ok(track.native(delivery)?.figures())),
-            ];
-            let measured = interleave(bench.pick(3, 1), &mut contestants)?;
-            let [native, sandbar, again] = &measured[..] else { unreachable!() };
-            let name = delivery.name();
-            let mut row = |id: &str, who: &str, unit, values: &[f64], reference: &[f64]| {
-                let what = format!("{partitions} partitions, {name}: {who}");
-                let row = Row::new(format!("kafka/{partitions}/{name}{id}"), what, unit, values);
-                section.rows.push(row.beside("native", values, reference));
-            };
-            let per_second = Unit::EventsPerSecond;
-            row("/control", "control, native against itself", per_second, &again[0], &native[0]);
-            row("", "Sandbar, settings as they come", per_second, &sandbar[0], &native[0]);
-            let own = "Sandbar's processor time an event";
-            row("/processor", own, Unit::Seconds, &sandbar[1], &native[1]);
-            if native[2].iter().all(|time| time.is_finite()) {
-                let broker = "the broker's meanwhile";
-                row("/broker", broker, Unit::Seconds, &sandbar[2], &native[2]);
-            }
-        }
-        track.delete()?;
-    }
+    let both = [Delivery::AtLeastOnce, Delivery::ExactlyOnce];
+    rows(bench, section, Load { name: "", partitions: 1, shape: &PLAIN }, &both)?;
+    rows(bench, section, Load { name: "", partitions: 6, shape: &PLAIN }, &both)?;
+    let many = Load { name: "100,000 keys, ", partitions: 6, shape: &MANY_KEYS };
+    rows(bench, section, many, &both[..1])?;
     section.note(
-        "Processor time is that of all threads of a process, from when it is ready until all is written, by event; the native \
-         loop's holds that of the observer, who asks twenty times a second.",
+        "1,000 keys where nothing else is said: at least once, the next event of a key is begun when the output of the one \
+         before is durable. Processor time is that of all threads of a process, from when it is ready until all is written, by \
+         event; the native loop's holds that of the observer, who asks twenty times a second.",
     );
     Ok(())
+}
+
+/// A topic to be passed on.
+#[derive(Clone, Copy)]
+struct Load {
+    /// As rows tell it, where it is not the usual one.
+    name: &'static str,
+    partitions: u32,
+    shape: &'static Shape,
+}
+
+fn rows(bench: &Bench, section: &mut Section, load: Load, deliveries: &[Delivery]) -> Result<()> {
+    let Load { name, partitions, shape } = load;
+    let topic = format!("kafka-{}", shape.keys);
+    let track = Track::new(bench, &topic, partitions, bench.pick(200_000, 30_000), shape)?;
+    let folder = track.folder("kafka")?;
+    for &delivery in deliveries {
+        let (track, folder) = (&track, &folder);
+        let mut contestants: [Contestant<'_, 3>; 3] = [
+            Box::new(move || Ok(track.native(delivery)?.figures())),
+            Box::new(move || Ok(track.sandbar(folder, delivery)?.figures())),
+            Box::new(move || Ok(track.native(delivery)?.figures())),
+        ];
+        let measured = interleave(bench.pick(3, 1), &mut contestants)?;
+        let [native, sandbar, again] = &measured[..] else { unreachable!() };
+        let how = delivery.name();
+        let keys = if name.is_empty() { String::new() } else { format!("/{}", shape.keys) };
+        let mut row = |id: &str, who: &str, unit, values: &[f64], reference: &[f64]| {
+            let what = format!("{partitions} partitions, {name}{how}: {who}");
+            let row = Row::new(format!("kafka/{partitions}/{how}{keys}{id}"), what, unit, values);
+            section.rows.push(row.beside("native", values, reference));
+        };
+        let per_second = Unit::EventsPerSecond;
+        row("/control", "control, native against itself", per_second, &again[0], &native[0]);
+        row("", "Sandbar, settings as they come", per_second, &sandbar[0], &native[0]);
+        let own = "Sandbar's processor time an event";
+        row("/processor", own, Unit::Seconds, &sandbar[1], &native[1]);
+        if native[2].iter().all(|time| time.is_finite()) {
+            row("/broker", "the broker's meanwhile", Unit::Seconds, &sandbar[2], &native[2]);
+        }
+    }
+    track.delete()
 }

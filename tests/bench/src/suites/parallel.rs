@@ -53,51 +53,74 @@ impl Order {
 /// One case.
 #[derive(Debug, Clone, Copy)]
 struct Case {
+    id: &'static str,
+    what: &'static str,
+    topic: Topic,
     order: Order,
-    /// One of a hundred fails once.
-    failing: bool,
     rounds: usize,
 }
 
+/// A topic, and how many events it holds.
+#[derive(Debug, Clone, Copy)]
+struct Topic {
+    name: &'static str,
+    events: usize,
+}
+
 pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
-    let events = bench.pick(10_000, 1_000);
+    // its goals are times of so many
+    let events = 10_000;
     let rounds = bench.pick(3, 1);
     let kafka = bench.kafka()?;
-    let mut topics = Vec::new();
-    for failing in [false, true] {
-        let topic = format!("parallel-{failing}");
-        kafka.create(&topic, 1)?;
+    let fill = |topic: &'static str, events: usize, failing: bool| {
+        kafka.create(topic, 1)?;
         let records: Vec<_> = work(events, failing).collect();
-        sandbar_tests::produce(&kafka.address, &topic, &records)?;
-        topics.push(topic);
-    }
+        sandbar_tests::produce(&kafka.address, topic, &records)?;
+        anyhow::Ok(Topic { name: topic, events })
+    };
+    let plain = fill("parallel", events, false)?;
+    let failing = fill("parallel-failing", events, true)?;
+    let part = fill("parallel-part", events / bench.pick(4, 40), false)?;
     let cases = [
-        Case { order: Order::Key, failing: false, rounds },
-        Case { order: Order::Key, failing: true, rounds },
-        Case { order: Order::None, failing: false, rounds },
-        Case { order: Order::None, failing: true, rounds },
-        // one after the other: it takes as long as it takes, twice the same
-        Case { order: Order::Partition, failing: false, rounds: 1 },
+        Case { id: "key", what: "ordering key", topic: plain, order: Order::Key, rounds },
+        Case {
+            id: "key/failing",
+            what: "ordering key, 1 % fail once",
+            topic: failing,
+            order: Order::Key,
+            rounds,
+        },
+        Case { id: "none", what: "ordering none", topic: plain, order: Order::None, rounds },
+        Case {
+            id: "none/failing",
+            what: "ordering none, 1 % fail once",
+            topic: failing,
+            order: Order::None,
+            rounds,
+        },
+        // one after the other: it takes as long as it takes, and some say as much as all
+        Case {
+            id: "partition",
+            what: "ordering partition",
+            topic: part,
+            order: Order::Partition,
+            rounds: 1,
+        },
     ];
     let runs = Cell::new(0);
     let group = || {
         runs.set(runs.get() + 1);
         format!("parallel-{}", runs.get())
     };
-    for Case { order, failing, rounds } in cases {
-        let topic = &topics[usize::from(failing)];
+    for Case { id, what, topic: Topic { name: topic, events }, order, rounds } in cases {
         let mut contestants: [Contestant<'_, 1>; 2] = [
             Box::new(|| Ok([native(&kafka.address, topic, &group(), order, events)?])),
             Box::new(|| Ok([sandbar(bench, topic, &group(), order, events)?])),
         ];
         let measured = interleave(rounds, &mut contestants)?;
         let [[native], [sandbar]] = &measured[..] else { unreachable!() };
-        let (id, what) = match failing {
-            true => (format!("parallel/{}/failing", order.name()), ", 1 % fail once"),
-            false => (format!("parallel/{}", order.name()), ""),
-        };
-        let what = format!("ordering {}{what}", order.name());
-        let row = Row::new(id, what, Unit::Seconds, sandbar);
+        let what = format!("{what}, {events} events");
+        let row = Row::new(format!("parallel/{id}"), what, Unit::Seconds, sandbar);
         section.rows.push(row.beside("native", sandbar, native));
     }
     section.note(format!(
