@@ -143,7 +143,6 @@ fn longest(ends: &[Instant], (from, to): (Instant, Instant)) -> Result<f64> {
 }
 
 fn latencies(bench: &Bench, section: &mut Section, subject: &Subject) -> Result<()> {
-    let reloads = bench.pick(6, 2);
     let folder = Folder::new(bench.work("reload"), "")?;
     let settings = "topics = [\"github.webhooks\"]\npublish = [\"github.events\"]\n";
     fs::write(folder.path().join("plugins/router.toml"), settings)?;
@@ -158,7 +157,8 @@ fn latencies(bench: &Bench, section: &mut Section, subject: &Subject) -> Result<
             ("cold", "rust") => bench.pick(3, 2),
             // of an interpreter it takes ten seconds
             ("cold", _) => 1,
-            _ => reloads,
+            (WRITTEN, _) => bench.pick(4, 2),
+            _ => bench.pick(6, 2),
         };
         for reload in 0..reloads {
             // versions that were there before are compiled already; the last cold one is none of 0
@@ -166,8 +166,8 @@ fn latencies(bench: &Bench, section: &mut Section, subject: &Subject) -> Result<
             let next = version(&subject.wasm, number);
             let (events, plugin) = (events.clone(), plugin.clone());
             let time = match (how, subject.language) {
-                ("cold", "python") => Duration::from_secs(bench.pick(30, 25)),
-                ("cold", _) => Duration::from_secs(4),
+                ("cold", "python") => Duration::from_secs(25),
+                ("cold", _) => Duration::from_secs(3),
                 _ => Duration::from_millis(2500),
             };
             let drizzled = std::thread::scope(|scope| {
