@@ -197,10 +197,12 @@ impl<'a> Track<'a> {
 
 pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
     let both = [Delivery::AtLeastOnce, Delivery::ExactlyOnce];
-    rows(bench, section, Load { name: "", partitions: 1, shape: &PLAIN }, &both)?;
-    rows(bench, section, Load { name: "", partitions: 6, shape: &PLAIN }, &both)?;
-    let many = Load { name: "100,000 keys, ", partitions: 6, shape: &MANY_KEYS };
-    rows(bench, section, many, &both[..1])?;
+    let one = Load { id: "1", what: "1 partition", partitions: 1, shape: &PLAIN };
+    let six = Load { id: "6", what: "6 partitions", partitions: 6, shape: &PLAIN };
+    let (id, what) = ("6-many-keys", "6 partitions, 100,000 keys");
+    rows(bench, section, one, &both)?;
+    rows(bench, section, six, &both)?;
+    rows(bench, section, Load { id, what, shape: &MANY_KEYS, ..six }, &both[..1])?;
     section.note(
         "1,000 keys where nothing else is said: at least once, the next event of a key is begun when the output of the one \
          before is durable. Processor time is that of all threads of a process, from when it is ready until all is written, by \
@@ -212,16 +214,21 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
 /// A topic to be passed on.
 #[derive(Clone, Copy)]
 struct Load {
-    /// As rows tell it, where it is not the usual one.
-    name: &'static str,
+    id: &'static str,
+    what: &'static str,
     partitions: u32,
     shape: &'static Shape,
 }
 
 fn rows(bench: &Bench, section: &mut Section, load: Load, deliveries: &[Delivery]) -> Result<()> {
-    let Load { name, partitions, shape } = load;
-    let topic = format!("kafka-{}", shape.keys);
-    let track = Track::new(bench, &topic, partitions, bench.pick(200_000, 30_000), shape)?;
+    let Load { id: load, what: topic, partitions, shape } = load;
+    let track = Track::new(
+        bench,
+        &format!("kafka-{load}"),
+        partitions,
+        bench.pick(200_000, 30_000),
+        shape,
+    )?;
     let folder = track.folder("kafka")?;
     for &delivery in deliveries {
         let (track, folder) = (&track, &folder);
@@ -233,10 +240,9 @@ fn rows(bench: &Bench, section: &mut Section, load: Load, deliveries: &[Delivery
         let measured = interleave(bench.pick(3, 1), &mut contestants)?;
         let [native, sandbar, again] = &measured[..] else { unreachable!() };
         let how = delivery.name();
-        let keys = if name.is_empty() { String::new() } else { format!("/{}", shape.keys) };
         let mut row = |id: &str, who: &str, unit, values: &[f64], reference: &[f64]| {
-            let what = format!("{partitions} partitions, {name}{how}: {who}");
-            let row = Row::new(format!("kafka/{partitions}/{how}{keys}{id}"), what, unit, values);
+            let what = format!("{topic}, {how}: {who}");
+            let row = Row::new(format!("kafka/{load}/{how}{id}"), what, unit, values);
             section.rows.push(row.beside("native", values, reference));
         };
         let per_second = Unit::EventsPerSecond;

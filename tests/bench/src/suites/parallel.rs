@@ -53,18 +53,18 @@ impl Order {
 /// One case.
 #[derive(Debug, Clone, Copy)]
 struct Case {
-    id: &'static str,
-    what: &'static str,
-    topic: Topic,
     order: Order,
+    topic: Topic,
     rounds: usize,
 }
 
-/// A topic, and how many events it holds.
+/// A topic, and what it holds.
 #[derive(Debug, Clone, Copy)]
 struct Topic {
     name: &'static str,
     events: usize,
+    /// One of a hundred fails once.
+    failing: bool,
 }
 
 pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
@@ -76,51 +76,35 @@ pub fn run(bench: &Bench, section: &mut Section) -> Result<()> {
         kafka.create(topic, 1)?;
         let records: Vec<_> = work(events, failing).collect();
         sandbar_tests::produce(&kafka.address, topic, &records)?;
-        anyhow::Ok(Topic { name: topic, events })
+        anyhow::Ok(Topic { name: topic, events, failing })
     };
     let plain = fill("parallel", events, false)?;
     let failing = fill("parallel-failing", events, true)?;
     let part = fill("parallel-part", events / bench.pick(4, 40), false)?;
     let cases = [
-        Case { id: "key", what: "ordering key", topic: plain, order: Order::Key, rounds },
-        Case {
-            id: "key/failing",
-            what: "ordering key, 1 % fail once",
-            topic: failing,
-            order: Order::Key,
-            rounds,
-        },
-        Case { id: "none", what: "ordering none", topic: plain, order: Order::None, rounds },
-        Case {
-            id: "none/failing",
-            what: "ordering none, 1 % fail once",
-            topic: failing,
-            order: Order::None,
-            rounds,
-        },
+        Case { order: Order::Key, topic: plain, rounds },
+        Case { order: Order::Key, topic: failing, rounds },
+        Case { order: Order::None, topic: plain, rounds },
+        Case { order: Order::None, topic: failing, rounds },
         // one after the other: it takes as long as it takes, and some say as much as all
-        Case {
-            id: "partition",
-            what: "ordering partition",
-            topic: part,
-            order: Order::Partition,
-            rounds: 1,
-        },
+        Case { order: Order::Partition, topic: part, rounds: 1 },
     ];
     let runs = Cell::new(0);
     let group = || {
         runs.set(runs.get() + 1);
         format!("parallel-{}", runs.get())
     };
-    for Case { id, what, topic: Topic { name: topic, events }, order, rounds } in cases {
+    for Case { order, topic: Topic { name: topic, events, failing }, rounds } in cases {
         let mut contestants: [Contestant<'_, 1>; 2] = [
             Box::new(|| Ok([native(&kafka.address, topic, &group(), order, events)?])),
             Box::new(|| Ok([sandbar(bench, topic, &group(), order, events)?])),
         ];
         let measured = interleave(rounds, &mut contestants)?;
         let [[native], [sandbar]] = &measured[..] else { unreachable!() };
-        let what = format!("{what}, {events} events");
-        let row = Row::new(format!("parallel/{id}"), what, Unit::Seconds, sandbar);
+        let (id, what) = if failing { ("/failing", ", 1 % fail once") } else { ("", "") };
+        let order = order.name();
+        let what = format!("ordering {order}{what}, {events} events");
+        let row = Row::new(format!("parallel/{order}{id}"), what, Unit::Seconds, sandbar);
         section.rows.push(row.beside("native", sandbar, native));
     }
     section.note(format!(

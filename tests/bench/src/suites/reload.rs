@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -146,7 +146,7 @@ fn latencies(bench: &Bench, section: &mut Section, subject: &Subject) -> Result<
     let folder = Folder::new(bench.work("reload"), "")?;
     let settings = "topics = [\"github.webhooks\"]\npublish = [\"github.events\"]\n";
     fs::write(folder.path().join("plugins/router.toml"), settings)?;
-    put(&folder, &version(&subject.wasm, 0))?;
+    put(&folder, &write(&folder, &version(&subject.wasm, 0))?)?;
     let embedded = Embedded::start(&folder, 1)?;
     let plugin = embedded.plugin("router")?;
     let events: Vec<Outgoing> =
@@ -176,17 +176,17 @@ fn latencies(bench: &Bench, section: &mut Section, subject: &Subject) -> Result<
                 pause(Duration::from_millis(1300));
                 let before = plugin.status().reloads;
                 let there = Instant::now();
-                if how == WRITTEN {
-                    write(&folder, &next)?;
-                    let seen = drizzling.join().map_err(|_| anyhow::anyhow!("panicked"))??;
-                    return anyhow::Ok((seen, there, there));
-                }
-                put(&folder, &next)?;
-                let serves = wait("the new version serves", || {
-                    let status = plugin.status();
-                    ensure!(status.last_error.is_none(), "refused: {:?}", status.last_error);
-                    Ok((status.reloads > before).then(Instant::now))
-                });
+                let part = write(&folder, &next)?;
+                let serves = if how == WRITTEN {
+                    Ok(there)
+                } else {
+                    put(&folder, &part)?;
+                    wait("the new version serves", || {
+                        let status = plugin.status();
+                        ensure!(status.last_error.is_none(), "refused: {:?}", status.last_error);
+                        Ok((status.reloads > before).then(Instant::now))
+                    })
+                };
                 let seen = drizzling.join().map_err(|_| anyhow::anyhow!("panicked"))??;
                 anyhow::Ok((seen, there, serves?))
             });
@@ -217,16 +217,14 @@ fn latencies(bench: &Bench, section: &mut Section, subject: &Subject) -> Result<
     embedded.stop()
 }
 
-/// Writes the plugin's file anew, by rename.
-fn put(folder: &Folder, wasm: &[u8]) -> Result<()> {
-    let part = write(folder, wasm)?;
-    fs::rename(part, folder.path().join("plugins/router.wasm"))?;
-    Ok(())
-}
-
 /// Writes a file that nobody loads.
 fn write(folder: &Folder, wasm: &[u8]) -> Result<PathBuf> {
     let part = folder.path().join("plugins/.router.part");
     fs::write(&part, wasm)?;
     Ok(part)
+}
+
+/// Makes such a file the plugin's.
+fn put(folder: &Folder, part: &Path) -> Result<()> {
+    Ok(fs::rename(part, folder.path().join("plugins/router.wasm"))?)
 }
